@@ -1,0 +1,48 @@
+//! Resource limits of a jailed process.
+
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+/// What a jailed process may use. Soft and hard limit are the same: it cannot raise them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Open files.
+    pub files_max: u64,
+    /// Bytes of one file.
+    pub file_bytes_max: u64,
+    /// Bytes of address space; `None` leaves it open.
+    pub memory_bytes_max: Option<u64>,
+    /// Seconds of processor time; `None` leaves it open.
+    pub cpu_secs_max: Option<u64>,
+}
+
+impl Limits {
+    /// A vault: a database, its write-ahead log, two header files, some attachments, one socket, one event queue.
+    pub(crate) const VAULT: Self =
+        Self { files_max: 256, file_bytes_max: 64 << 30, memory_bytes_max: None, cpu_secs_max: None };
+
+    /// A child that computes: what it inherited, and an answer of 1 GiB at most.
+    pub(crate) const COMPUTE: Self =
+        Self { files_max: 16, file_bytes_max: 1 << 30, memory_bytes_max: Some(2 << 30), cpu_secs_max: Some(120) };
+
+    pub(crate) fn apply(&self) -> rustix::io::Result<()> {
+        set(Resource::Nofile, self.files_max)?;
+        set(Resource::Fsize, self.file_bytes_max)?;
+        if let Some(bytes) = self.memory_bytes_max {
+            set(Resource::As, bytes)?;
+        }
+        if let Some(secs) = self.cpu_secs_max {
+            set(Resource::Cpu, secs)?;
+        }
+        Ok(())
+    }
+}
+
+pub(crate) fn no_core_file() -> rustix::io::Result<()> {
+    set(Resource::Core, 0)
+}
+
+/// Never above the hard limit in force: only root could raise it, and a lower one was somebody's wish.
+fn set(resource: Resource, value: u64) -> rustix::io::Result<()> {
+    let value = rustix::process::getrlimit(resource).maximum.map_or(value, |hard| hard.min(value));
+    setrlimit(resource, Rlimit { current: Some(value), maximum: Some(value) })
+}

@@ -1,0 +1,2 @@
+//! Placeholder while the crate's interface settles.
+fn main() {}
