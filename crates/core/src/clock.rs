@@ -1,0 +1,75 @@
+//! Time as a vault counts it: it never goes back, and a machine that disagrees with the member's device is noticed.
+
+use strongroom_wire::{Timestamp, limits};
+
+/// A moment as the program saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moment {
+    /// The host's clock.
+    pub wall: Timestamp,
+    /// Milliseconds that count up and never stop while the program runs.
+    pub ticks_ms: u64,
+}
+
+/// The vault's clock: the largest of host clock, last logged time and the device's signed time, counted on from there.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Clock {
+    floor: Timestamp,
+    floor_ticks_ms: u64,
+    disagrees: bool,
+}
+
+impl Clock {
+    /// The time now.
+    pub fn now(&self, moment: Moment) -> Timestamp {
+        let counted = Timestamp(self.floor.0.saturating_add(moment.ticks_ms.saturating_sub(self.floor_ticks_ms)));
+        moment.wall.max(counted)
+    }
+
+    /// Takes a time that was seen: it is not earlier than that any more.
+    pub fn not_before(&mut self, time: Timestamp, moment: Moment) {
+        if time > self.now(moment) {
+            self.floor = time;
+            self.floor_ticks_ms = moment.ticks_ms;
+        }
+    }
+
+    /// Takes the device's clock at an unlock, and says whether the host's disagrees.
+    pub fn hear_device(&mut self, device: Timestamp, moment: Moment) -> bool {
+        self.disagrees = device.0.abs_diff(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS;
+        self.not_before(device, moment);
+        self.disagrees
+    }
+
+    /// Whether host and vault disagree now: guests are suspended while they do.
+    pub fn disagrees(&self, moment: Moment) -> bool {
+        self.disagrees || self.now(moment).0.saturating_sub(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn moment(wall: u64, ticks_ms: u64) -> Moment {
+        Moment { wall: Timestamp(wall), ticks_ms }
+    }
+
+    #[test]
+    fn a_clock_set_back_goes_on_from_where_it_was() {
+        let mut clock = Clock::default();
+        clock.not_before(Timestamp(1_000_000), moment(1_000_000, 10));
+        assert_eq!(clock.now(moment(1_000_500, 510)), Timestamp(1_000_500));
+        clock.not_before(Timestamp(1_000_500), moment(0, 510));
+        assert_eq!(clock.now(moment(0, 1_510)), Timestamp(1_001_500));
+        assert!(clock.disagrees(moment(0, 1_510)));
+    }
+
+    #[test]
+    fn a_device_that_disagrees_is_heard() {
+        let mut clock = Clock::default();
+        assert!(!clock.hear_device(Timestamp(10_000_000), moment(10_100_000, 0)));
+        assert!(clock.hear_device(Timestamp(99_000_000), moment(10_100_000, 0)));
+        assert_eq!(clock.now(moment(10_100_000, 5)), Timestamp(99_000_005));
+    }
+}

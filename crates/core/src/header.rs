@@ -1,0 +1,270 @@
+//! What a locked vault knows: the header's open and sealed part.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use strongroom_crypto::CryptoRng;
+use strongroom_crypto::factor::FactorKind;
+use strongroom_crypto::seal::{newest_header, seal_header};
+use strongroom_crypto::secret::HostShare;
+use strongroom_crypto::sign::{PublicKey, SigningKey};
+use strongroom_wire::device::{Kdf, LogPosition, SlotKind};
+use strongroom_wire::{Bytes, Code, DeviceId, GuestId, Refusal, SecretValue, SlotId, Timestamp, VaultId, limits};
+
+use crate::records::{HeaderCopy, Storage};
+
+/// A way to unlock, as it lies in header and database.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Slot {
+    /// The slot.
+    pub(crate) id: SlotId,
+    /// What kind of factor.
+    pub(crate) kind: SlotKind,
+    /// What the member calls it; empty in the header.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) name: String,
+    /// When it was added.
+    pub(crate) added_at: Timestamp,
+    /// X-Wing public key.
+    pub(crate) kem_public: Bytes,
+    /// Ed25519 public key that answers challenges.
+    pub(crate) sign_public: Bytes,
+    /// How a passphrase was stretched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) kdf: Option<Kdf>,
+    /// The rotation of the vault key that is sealed.
+    pub(crate) generation: u32,
+    /// The vault key.
+    pub(crate) sealed: Bytes,
+    /// While the vault key is being replaced: the next one, of the generation that follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) sealed_next: Option<Bytes>,
+}
+
+impl Slot {
+    /// The factor's kind as `crypto` names it.
+    pub(crate) fn factor(&self) -> FactorKind {
+        match self.kind {
+            SlotKind::Passphrase => FactorKind::Passphrase,
+            SlotKind::Passkey => FactorKind::Passkey,
+            SlotKind::Recovery => FactorKind::Recovery,
+        }
+    }
+}
+
+/// A device as a locked vault must know it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HeaderDevice {
+    /// Ed25519 public key.
+    pub(crate) sign_public: Bytes,
+    /// X-Wing public key.
+    pub(crate) kem_public: Bytes,
+    /// Its epoch in the roster.
+    pub(crate) epoch: u32,
+}
+
+/// Where the chain of tail entries stands.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TailPlace {
+    /// Entries that were merged into the log.
+    pub(crate) merged: u64,
+    /// The MAC of the last of them.
+    pub(crate) last: Option<Bytes>,
+    /// Where the file that was merged last began: a crash may have left it in place.
+    pub(crate) before: u64,
+    /// The MAC before its first entry.
+    pub(crate) before_last: Option<Bytes>,
+}
+
+/// The header's open part: readable on any host.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OpenPart {
+    v: u8,
+    vault: VaultId,
+    sequence: u64,
+    recovery_slots: Vec<Slot>,
+    recovery_blob: Option<Bytes>,
+}
+
+/// The header's sealed part: under a key derived from the host share.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SealedPart {
+    v: u8,
+    slots: Vec<Slot>,
+    attempts: BTreeMap<SlotId, u32>,
+    recovery_attempts: Vec<Timestamp>,
+    channel_seed: SecretValue,
+    channel_certificate: Bytes,
+    channel_epoch: u32,
+    identity: Bytes,
+    devices: BTreeMap<DeviceId, HeaderDevice>,
+    guests: BTreeMap<GuestId, Bytes>,
+    revoked: Vec<Bytes>,
+    chains: BTreeMap<DeviceId, u64>,
+    floor: LogPosition,
+    tail: TailPlace,
+    time: Timestamp,
+}
+
+/// The header in memory.
+pub(crate) struct Header {
+    /// Counts its writes.
+    pub(crate) sequence: u64,
+    /// Every slot.
+    pub(crate) slots: Vec<Slot>,
+    /// The newest recovery blob.
+    pub(crate) recovery_blob: Option<Bytes>,
+    /// Wrong factors in a row, per slot.
+    pub(crate) attempts: BTreeMap<SlotId, u32>,
+    /// When the recovery phrase was tried lately.
+    pub(crate) recovery_attempts: Vec<Timestamp>,
+    /// The channel identity.
+    pub(crate) channel: SigningKey,
+    /// The identity's word for it, 64 bytes.
+    pub(crate) channel_certificate: Bytes,
+    /// Counts channel identities.
+    pub(crate) channel_epoch: u32,
+    /// The vault identity's public key.
+    pub(crate) identity: PublicKey,
+    /// Devices.
+    pub(crate) devices: BTreeMap<DeviceId, HeaderDevice>,
+    /// Guests' public keys.
+    pub(crate) guests: BTreeMap<GuestId, Bytes>,
+    /// Public keys of devices and guests that were thrown out: they never come back.
+    pub(crate) revoked: Vec<Bytes>,
+    /// The number of each device's blob in force, so that an older chain file shows.
+    pub(crate) chains: BTreeMap<DeviceId, u64>,
+    /// The log is at least this long, so that an older database shows.
+    pub(crate) floor: LogPosition,
+    /// Where the locked vault's log tail goes on.
+    pub(crate) tail: TailPlace,
+    /// Time when it was written.
+    pub(crate) time: Timestamp,
+    /// Whether something changed since it was written.
+    pub(crate) dirty: bool,
+}
+
+impl Header {
+    /// Reads the newest copy; `None` where there is none at all: the vault was never made.
+    ///
+    /// # Errors
+    /// `vault_header_refused` when no copy verifies under this share.
+    pub(crate) fn read<S: Storage>(disk: &mut S, vault: VaultId, share: &HostShare) -> Result<Option<Self>, Refusal> {
+        let a = disk.read_header(HeaderCopy::A)?;
+        let b = disk.read_header(HeaderCopy::B)?;
+        if a.is_none() && b.is_none() {
+            return Ok(None);
+        }
+        let key = share.derive_header_key(vault.as_bytes());
+        let newest = newest_header(&key, vault.as_bytes(), a.as_deref(), b.as_deref())
+            .map_err(|(a, b)| refused(&format!("header.a: {a}; header.b: {b}")))?;
+        let open: OpenPart =
+            serde_json::from_slice(&newest.open_part).map_err(|_| refused("its open part cannot be read"))?;
+        // EXPOSE: parsed into types that keep what is secret in wiped memory.
+        let sealed: SealedPart = serde_json::from_slice(newest.sealed_part.expose())
+            .map_err(|_| refused("its sealed part cannot be read"))?;
+        if open.v != 1 || sealed.v != 1 || open.vault != vault || open.sequence != newest.sequence {
+            return Err(refused("it is of another vault or version"));
+        }
+        // EXPOSE: the seed goes from the parsed header into locked memory.
+        let seed: &[u8; 32] =
+            sealed.channel_seed.expose().try_into().map_err(|_| refused("the channel key is malformed"))?;
+        let mut slots = sealed.slots;
+        slots.extend(open.recovery_slots);
+        let mut header = Self {
+            sequence: newest.sequence,
+            slots,
+            recovery_blob: open.recovery_blob,
+            attempts: sealed.attempts,
+            recovery_attempts: sealed.recovery_attempts,
+            channel: SigningKey::from_seed(seed),
+            channel_certificate: sealed.channel_certificate,
+            channel_epoch: sealed.channel_epoch,
+            identity: PublicKey::from_bytes(&sealed.identity.0).map_err(|_| refused("the identity is malformed"))?,
+            devices: sealed.devices,
+            guests: sealed.guests,
+            revoked: sealed.revoked,
+            chains: sealed.chains,
+            floor: sealed.floor,
+            tail: sealed.tail,
+            time: sealed.time,
+            dirty: false,
+        };
+        if newest.other.starts_at_limit() {
+            // The newer copy may have counted attempts that this one does not know of.
+            for slot in &header.slots {
+                let attempts = header.attempts.entry(slot.id).or_insert(0);
+                *attempts = (*attempts).max(limits::UNLOCK_ATTEMPTS_FREE);
+            }
+        }
+        Ok(Some(header))
+    }
+
+    /// Writes the next copy, durably.
+    ///
+    /// # Errors
+    /// When the disk fails; the copy before it still counts.
+    pub(crate) fn write<S: Storage>(
+        &mut self,
+        disk: &mut S,
+        vault: VaultId,
+        share: &HostShare,
+        rng: &mut dyn CryptoRng,
+    ) -> Result<(), Refusal> {
+        let sequence = self.sequence + 1;
+        let nameless = |slot: &Slot| Slot { name: String::new(), ..slot.clone() };
+        let (recovery, others): (Vec<Slot>, Vec<Slot>) =
+            self.slots.iter().map(nameless).partition(|slot| slot.kind == SlotKind::Recovery);
+        let open = OpenPart {
+            v: 1,
+            vault,
+            sequence,
+            recovery_slots: recovery,
+            recovery_blob: self.recovery_blob.clone(),
+        };
+        let sealed = SealedPart {
+            v: 1,
+            slots: others,
+            attempts: self.attempts.clone(),
+            recovery_attempts: self.recovery_attempts.clone(),
+            // EXPOSE: the seed is written into the sealed part and the copy is wiped with it.
+            channel_seed: SecretValue::new(self.channel.expose_seed().to_vec()),
+            channel_certificate: self.channel_certificate.clone(),
+            channel_epoch: self.channel_epoch,
+            identity: Bytes::from(*self.identity.as_bytes()),
+            devices: self.devices.clone(),
+            guests: self.guests.clone(),
+            revoked: self.revoked.clone(),
+            chains: self.chains.clone(),
+            floor: self.floor.clone(),
+            tail: self.tail.clone(),
+            time: self.time,
+        };
+        let open = serde_json::to_vec(&open).map_err(|_| Refusal::new(Code::Bug))?;
+        let sealed = zeroize::Zeroizing::new(serde_json::to_vec(&sealed).map_err(|_| Refusal::new(Code::Bug))?);
+        let key = share.derive_header_key(vault.as_bytes());
+        let file = seal_header(&key, vault.as_bytes(), sequence, &open, &sealed, rng)
+            .map_err(|_| Refusal::new(Code::TooMany).detail("The vault's header would be too large."))?;
+        let copy = if sequence.is_multiple_of(2) { HeaderCopy::A } else { HeaderCopy::B };
+        disk.write_header(copy, &file)?;
+        self.sequence = sequence;
+        self.dirty = false;
+        Ok(())
+    }
+
+    /// A slot.
+    pub(crate) fn slot(&self, id: SlotId) -> Option<&Slot> {
+        self.slots.iter().find(|slot| slot.id == id)
+    }
+}
+
+fn refused(why: &str) -> Refusal {
+    Refusal::new(Code::HeaderRefusedFile)
+        .detail(format!("The vault's header cannot be used: {why}."))
+        .hint("put back header.a and header.b together with the database, and the host share of this vault")
+}

@@ -1,0 +1,31 @@
+//! The rules of one vault, without I/O: time, randomness and bytes are passed in, and what should happen is answered.
+//!
+//! In reading order: [`vault`] takes inputs and hands out effects once they are durable; [`table`] says who may do what;
+//! [`ledger`] joins records and log; [`records`] is what the rules need of a disk and [`consumers`] what they need of the code
+//! that touches plaintext. The other modules hold the rules themselves, one idea each.
+#![forbid(unsafe_code)]
+
+pub mod vault;
+
+pub mod clock;
+pub mod consumers;
+pub mod ledger;
+pub mod records;
+pub mod table;
+
+mod acts;
+mod approvals;
+mod audit;
+mod chains;
+mod create;
+mod guests;
+mod header;
+mod items;
+mod settings;
+mod unlock;
+mod uses;
+
+pub use clock::Moment;
+pub use items::SealedSecret;
+pub use uses::{HttpDone, HttpRun};
+pub use vault::{Audience, Context, Effect, Input, Peer, ReplyTo, Request, Vault};

@@ -1,0 +1,826 @@
+//! The use of a secret: which grants allow it, its intent and its outcome in the log, and the consumer in between.
+
+use serde::{Deserialize, Serialize};
+use strongroom_crypto::locked::SecretBytes;
+use strongroom_wire::device::{DeliverRequest, DeliveredValue, DeviceAnswer, GrantAdd};
+use strongroom_wire::guest::{Call, CryptCall, GuestAnswer, GuestRequest, HttpCall, UseCall, UseRequest, UseResult};
+use strongroom_wire::items::{FieldDraft, ItemDraft, Origin};
+use strongroom_wire::policy::{
+    Consumer, CryptOperation, HttpLimits, HttpPolicy, ItemPolicy, KeyAlgorithm, KeyPolicy, KeyPurpose, Limits, Mode,
+    SignTemplate,
+};
+use strongroom_wire::target::{HttpRules, Target};
+use strongroom_wire::template::{check_crypt, check_template};
+use strongroom_wire::{
+    ApprovalId, Class, Code, DeviceId, FieldName, GrantId, GuestId, ItemId, ItemType, Reference, Refusal, SecretValue,
+    limits,
+};
+
+use crate::approvals::Cover;
+use crate::chains::Contents;
+use crate::consumers::CryptOutput;
+use strongroom_wire::event::{Action, Actor, Event};
+use crate::guests::{Grant, GrantUse, calls_per_minute, grant_id};
+use crate::items::{Field, Item, SealedSecret};
+use crate::records::{Storage, Table};
+use crate::table::{Operation, Who, freshness};
+use crate::vault::{Context, Effect, Peer, ReplyTo, Request, Vault, guest_body, random_id};
+
+/// An HTTP exchange to run. Its intent is durable.
+pub struct HttpRun {
+    /// Its number.
+    pub run: u64,
+    /// Where head and body go.
+    pub to: ReplyTo,
+    /// Who asked.
+    pub peer: Peer,
+    /// What is placed.
+    pub reference: Reference,
+    /// The version of the item's policy: connections are not shared across a change.
+    pub policy_version: u64,
+    /// The request.
+    pub call: HttpCall,
+    /// Its URL, parsed once.
+    pub target: Target,
+    /// Where redirects may lead.
+    pub rules: HttpRules,
+    /// How the secret is placed.
+    pub policy: HttpPolicy,
+    /// The grant's limits on bodies and cookies.
+    pub limits: HttpLimits,
+    /// Bytes both ways that the grants have left.
+    pub bytes_left: Option<u64>,
+    /// The secret, to be opened when it is placed.
+    pub secret: SealedSecret,
+}
+
+/// How an HTTP exchange ended.
+#[derive(Clone, Debug, Default)]
+pub struct HttpDone {
+    /// The last status.
+    pub status: Option<u16>,
+    /// Bytes both ways.
+    pub bytes: u64,
+    /// The address that the host connected to.
+    pub address: Option<String>,
+    /// Why there is no answer, where the head was not sent on.
+    pub refusal: Option<Refusal>,
+    /// Whether the head was sent on.
+    pub head_sent: bool,
+}
+
+/// An exchange under way.
+pub(crate) struct Running {
+    intent: u64,
+    grants: Vec<GrantId>,
+    to: ReplyTo,
+    peer: Peer,
+    destination: String,
+}
+
+/// An intent without an outcome, as it lies in the database.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Intent {
+    actor: Actor,
+    destination: String,
+}
+
+/// The grants that allow a use, and what they say together.
+pub(crate) struct Matched {
+    pub(crate) grants: Vec<GrantId>,
+    pub(crate) mode: Mode,
+    pub(crate) item: Item,
+    pub(crate) field: Field,
+    pub(crate) http: Option<(HttpRules, HttpLimits)>,
+    pub(crate) template: Option<SignTemplate>,
+    pub(crate) bytes_left: Option<u64>,
+    /// The path prefix of a grant that matched, or the path itself.
+    pub(crate) path_prefix: Option<String>,
+}
+
+impl<S: Storage> Vault<S> {
+    /// What a guest asks.
+    pub(crate) fn guest_request(
+        &mut self,
+        guest: GuestId,
+        request: &Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<GuestAnswer>, Refusal> {
+        let body = guest_body(request.body)?;
+        let (open, _) = self.opened().map_err(|_| Refusal::new(Code::VaultLocked))?;
+        if !open.confirmed {
+            return Err(Code::VaultLocked.into());
+        }
+        if open.suspended {
+            return Err(Code::GuestSuspended.into());
+        }
+        if self.clock.disagrees(cx.moment) {
+            return Err(Code::ClockDisagrees.into());
+        }
+        let (_, record) = self.guest(guest)?;
+        if record.suspended {
+            return Err(Code::GuestSuspended.into());
+        }
+        if let Some(operation) = Operation::of_guest(&body) {
+            freshness(operation, Who::Guest, None).ok_or(Refusal::new(Code::NotAllowed))?;
+        }
+        match body {
+            GuestRequest::List {} => self.granted(guest, cx).map(Some),
+            GuestRequest::Request(wish) => {
+                self.in_transaction(cx, |vault, cx| vault.ask_for_grant(guest, wish, cx)).map(Some)
+            }
+            GuestRequest::Poll { approval, wait_secs } => self.poll(guest, approval, wait_secs, request.to, cx),
+            GuestRequest::Use(wanted) => {
+                let reference = wanted.call.as_ref().map(|call| call.reference.clone());
+                let result = self.in_transaction(cx, |vault, cx| vault.guest_use(guest, wanted, request, cx));
+                if let Err(refusal) = &result {
+                    self.note_refused_use(guest, reference, refusal, cx)?;
+                }
+                result
+            }
+        }
+    }
+
+    fn guest_use(
+        &mut self,
+        guest: GuestId,
+        wanted: UseRequest,
+        request: &Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<GuestAnswer>, Refusal> {
+        if wanted.reason.as_ref().is_some_and(|reason| reason.chars().count() > limits::REASON_CHARS_MAX) {
+            return Err(Refusal::new(Code::ValueRefused).detail("The reason is too long."));
+        }
+        let (call, approved) = match (wanted.call, wanted.handle) {
+            (None, Some(handle)) => {
+                let (call, approval) = self.take_handle(guest, handle, cx)?;
+                (call, Some((approval, handle)))
+            }
+            (Some(call), None) => (call, None),
+            _ => return Err(Refusal::new(Code::RequestMalformed).detail("Name either a call or a handle.")),
+        };
+        let matched = self.match_grants(guest, &call, cx)?;
+        let approval = match (approved, matched.mode) {
+            (Some((approval, _)), _) => Some(approval),
+            (None, Mode::Always) => None,
+            (None, Mode::AskOnce { secs }) => match self.covered(guest, &call, &matched, cx)? {
+                Some(approval) => Some(approval),
+                None => return self.ask(guest, call, wanted.reason, Some(secs), &matched, cx).map(Some),
+            },
+            (None, Mode::Ask) => return self.ask(guest, call, wanted.reason, None, &matched, cx).map(Some),
+        };
+        self.count_use(&matched.grants, cx)?;
+        let mut intent = self.event(Actor::Guest(guest), Action::UseIntent, cx);
+        intent.approval = approval;
+        intent.grant = matched.grants.first().copied();
+        let result = self.run(Peer::Guest(guest), call, matched, intent, None, request.to, cx)?;
+        if let Some(result) = result {
+            self.effects.push(Effect::Guest(request.to, result.map(GuestAnswer::Used).map_err(Refusal::for_guest)));
+        }
+        Ok(None)
+    }
+
+    /// The grants that allow a use. Whatever is absent, removed, or not this guest's is `reference_unknown`, all alike.
+    pub(crate) fn match_grants(
+        &mut self,
+        guest: GuestId,
+        call: &UseCall,
+        cx: &Context<'_>,
+    ) -> Result<Matched, Refusal> {
+        let now = self.now(cx);
+        let consumer = call.call.consumer();
+        let unknown = || Refusal::new(Code::ReferenceUnknown);
+        let mut grants = Vec::new();
+        let mut expired = false;
+        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
+            let given = grant.given;
+            if given.guest != guest || given.reference != call.reference || given.consumer != consumer {
+                continue;
+            }
+            if given.limits.expires_at.is_some_and(|end| end <= now) {
+                expired = true;
+                continue;
+            }
+            grants.push((grant_id(&key)?, given));
+        }
+        if grants.is_empty() {
+            return Err(if expired { Refusal::new(Code::LimitExpired) } else { unknown() });
+        }
+        let item = self.live_item(call.reference.item).map_err(|_| unknown())?;
+        let field = self.field(&call.reference).map_err(|_| unknown())?;
+        freshness(Operation::of_consumer(consumer), Who::Guest, Some(field.class)).ok_or_else(unknown)?;
+        let scoped = self.in_scope(call, &item, grants, now)?;
+        let mut matched = scoped.into_matched(item, field)?;
+        self.check_counts(&mut matched, &call.call, cx)?;
+        Ok(matched)
+    }
+
+    /// Of the grants, those whose hosts, methods, paths, messages or operations hold this call.
+    fn in_scope(
+        &self,
+        call: &UseCall,
+        item: &Item,
+        grants: Vec<(GrantId, GrantAdd)>,
+        now: strongroom_wire::Timestamp,
+    ) -> Result<Scoped, Refusal> {
+        let mut scoped = Scoped::default();
+        let mut miss = None;
+        match &call.call {
+            Call::Http(http) => {
+                let policy = item.policy.http.as_ref().ok_or(Refusal::new(Code::PolicyMissing))?;
+                let target = Target::parse(&http.url)?;
+                for (id, given) in grants {
+                    let http_limits = given.limits.http.clone().unwrap_or_default();
+                    let rules = HttpRules::new(policy, &http_limits);
+                    match rules.check(&http.method, &target) {
+                        Ok(()) => {
+                            let prefix = http_limits
+                                .path_prefixes
+                                .iter()
+                                .filter(|prefix| within(prefix, target.path()))
+                                .max_by_key(|prefix| prefix.len());
+                            scoped.path_prefix =
+                                Some(prefix.cloned().unwrap_or_else(|| target.path().to_owned()));
+                            scoped.http = Some(match scoped.http.take() {
+                                None => (rules, http_limits),
+                                Some((mut joined, of_all)) => {
+                                    joined.narrow(&http_limits);
+                                    (joined, join(of_all, &http_limits))
+                                }
+                            });
+                            scoped.grants.push((id, given));
+                        }
+                        Err(refusal) => miss = Some(refusal),
+                    }
+                }
+            }
+            Call::Sign(sign) => {
+                let key = item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?;
+                for (id, given) in grants {
+                    match check_template(sign, key, given.limits.sign.as_ref(), true, now) {
+                        Ok(()) => {
+                            scoped.template = given.limits.sign.clone().or(scoped.template);
+                            scoped.grants.push((id, given));
+                        }
+                        Err(refusal) => miss = Some(refusal),
+                    }
+                }
+            }
+            Call::Totp(_) => scoped.grants = grants,
+            Call::Crypt(crypt) => {
+                let key = item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?;
+                check_crypt(crypt, key)?;
+                for (id, given) in grants {
+                    if given.limits.crypt.contains(&crypt.operation()) {
+                        scoped.grants.push((id, given));
+                    } else {
+                        miss = Some(Refusal::new(Code::LimitOperation));
+                    }
+                }
+            }
+        }
+        match miss {
+            Some(refusal) if scoped.grants.is_empty() => Err(refusal),
+            _ => Ok(scoped),
+        }
+    }
+
+    /// The limits that count: uses, rate, bytes, hours. All of them, of every grant that matched.
+    fn check_counts(&mut self, matched: &mut Matched, call: &Call, cx: &Context<'_>) -> Result<(), Refusal> {
+        let (now, ticks) = (self.now(cx), cx.moment.ticks_ms);
+        for id in matched.grants.clone() {
+            let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
+            let used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
+            let limits = &grant.given.limits;
+            if limits.uses_max.is_some_and(|max| used.uses >= max) {
+                return Err(Code::LimitUses.into());
+            }
+            if limits.hours.is_some_and(|hours| !hours.contain(now)) {
+                return Err(Code::LimitHours.into());
+            }
+            if let Some(max) = limits.bytes_max {
+                let left = max.saturating_sub(used.bytes);
+                if left == 0 || inline_bytes(call) > left {
+                    return Err(Code::LimitBytes.into());
+                }
+                matched.bytes_left = Some(matched.bytes_left.map_or(left, |other| other.min(left)));
+            }
+            let (open, _) = self.opened()?;
+            let calls = open.rates.entry(id).or_default();
+            while calls.front().is_some_and(|at| *at + 60_000 <= ticks) {
+                calls.pop_front();
+            }
+            if calls.len() >= calls_per_minute(limits) as usize {
+                let wait = calls.front().map_or(60_000, |at| at + 60_000 - ticks);
+                return Err(Refusal::new(Code::LimitRate).retry_secs(wait.div_ceil(1_000)));
+            }
+        }
+        Ok(())
+    }
+
+    fn count_use(&mut self, grants: &[GrantId], cx: &Context<'_>) -> Result<(), Refusal> {
+        let (now, ticks) = (self.now(cx), cx.moment.ticks_ms);
+        for id in grants {
+            let mut used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
+            used.uses += 1;
+            used.used_at = Some(now);
+            self.put(Table::GrantUses, id.as_bytes(), &used)?;
+            self.opened()?.0.rates.entry(*id).or_default().push_back(ticks);
+        }
+        Ok(())
+    }
+
+    /// Logs the intent and runs the consumer. `None`: it goes on outside, as an [`HttpRun`].
+    #[expect(clippy::too_many_arguments, reason = "one use, with all that was decided about it")]
+    fn run(
+        &mut self,
+        peer: Peer,
+        call: UseCall,
+        matched: Matched,
+        mut intent: Event,
+        contents: Option<&Contents>,
+        to: ReplyTo,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Result<UseResult, Refusal>>, Refusal> {
+        intent.reference = Some(call.reference.clone());
+        intent.field_version = Some(matched.field.version);
+        intent.consumer = Some(call.call.consumer());
+        intent.destination = Some(destination(&call.call)?);
+        let actor = intent.actor;
+        let grant = intent.grant;
+        match call.call {
+            Call::Http(http) => {
+                self.run_http(peer, call.reference, http, matched, intent, to, cx)?;
+                Ok(None)
+            }
+            other => {
+                let index = self.log(intent, cx)?;
+                let result = self.consume(peer, &call.reference, &other, &matched, contents, cx);
+                let mut outcome = self.event(actor, Action::UseOutcome, cx);
+                outcome.intent = Some(index);
+                outcome.grant = grant;
+                match &result {
+                    Ok(_) => outcome.status = Some(0),
+                    Err(refusal) => outcome.code = Some(refusal.code),
+                }
+                self.log(outcome, cx)?;
+                Ok(Some(result))
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "as above")]
+    fn run_http(
+        &mut self,
+        peer: Peer,
+        reference: Reference,
+        call: HttpCall,
+        matched: Matched,
+        intent: Event,
+        to: ReplyTo,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let policy = matched.item.policy.http.clone().ok_or(Refusal::new(Code::PolicyMissing))?;
+        let target = Target::parse(&call.url)?;
+        let (rules, http_limits) = match matched.http {
+            Some(of_grants) => of_grants,
+            None => (HttpRules::of_item(&policy), HttpLimits { set_cookie: true, ..HttpLimits::default() }),
+        };
+        rules.check(&call.method, &target)?;
+        let secret = self.sealed_secret(&reference, &matched.field)?;
+        let destination = intent.destination.clone().unwrap_or_default();
+        let index = self.opened()?.0.ledger.size();
+        let record = Intent { actor: intent.actor, destination: destination.clone() };
+        self.put(Table::Intents, &index.to_be_bytes(), &record)?;
+        let logged = self.log(intent, cx)?;
+        debug_assert_eq!(index, logged);
+        let (open, _) = self.opened()?;
+        let run = open.next_run;
+        open.next_run += 1;
+        open.running.insert(run, Running { intent: index, grants: matched.grants, to, peer, destination });
+        self.effects.push(Effect::Http(Box::new(HttpRun {
+            run,
+            to,
+            peer,
+            reference,
+            policy_version: matched.item.policy_version,
+            call,
+            target,
+            rules,
+            policy,
+            limits: http_limits,
+            bytes_left: matched.bytes_left,
+            secret,
+        })));
+        Ok(())
+    }
+
+    /// An exchange ended: its outcome becomes durable before its end reaches whoever asked.
+    pub(crate) fn http_done(&mut self, run: u64, done: HttpDone, cx: &mut Context<'_>) {
+        let Some(running) = self.open.as_mut().and_then(|open| open.running.remove(&run)) else { return };
+        let to = running.to;
+        let peer = running.peer;
+        let result = self.in_transaction(cx, |vault, cx| {
+            for id in &running.grants {
+                if let Some(mut used) = vault.get::<GrantUse>(Table::GrantUses, id.as_bytes())? {
+                    used.bytes += done.bytes;
+                    vault.put(Table::GrantUses, id.as_bytes(), &used)?;
+                }
+            }
+            vault.delete(Table::Intents, &running.intent.to_be_bytes())?;
+            let actor = match peer {
+                Peer::Guest(guest) => Actor::Guest(guest),
+                Peer::Device(device) => Actor::Device(device),
+                Peer::Founder(_) => Actor::Founder,
+            };
+            let mut outcome = vault.event(actor, Action::UseOutcome, cx);
+            outcome.intent = Some(running.intent);
+            outcome.grant = running.grants.first().copied();
+            outcome.destination = Some(running.destination.clone());
+            outcome.status = done.status;
+            outcome.bytes = Some(done.bytes);
+            outcome.address = done.address.clone();
+            outcome.code = done.refusal.as_ref().map(|refusal| refusal.code);
+            vault.log(outcome, cx)
+        });
+        let refusal = result.err().or(done.refusal);
+        match (done.head_sent, refusal) {
+            (true, _) => self.effects.push(Effect::HttpEnd(to)),
+            (false, refusal) => {
+                let refusal = refusal.unwrap_or(Refusal::new(Code::HttpFailed));
+                self.effects.push(match peer {
+                    Peer::Guest(_) => Effect::Guest(to, Err(refusal.for_guest())),
+                    _ => Effect::Device(to, Err(refusal)),
+                });
+            }
+        }
+    }
+
+    /// Intents that a crash left without an outcome: it is unknown.
+    pub(crate) fn close_old_intents(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let intents = self.all::<Intent>(Table::Intents, &[])?;
+        if intents.is_empty() {
+            return Ok(());
+        }
+        self.in_transaction(cx, |vault, cx| {
+            for (key, intent) in &intents {
+                vault.delete(Table::Intents, key)?;
+                let index = key.as_slice().try_into().map(u64::from_be_bytes).ok();
+                let mut outcome = vault.event(intent.actor, Action::UseOutcome, cx);
+                outcome.intent = index;
+                outcome.destination = Some(intent.destination.clone());
+                outcome.note = Some("unknown".into());
+                vault.log(outcome, cx)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// The consumers that are done at once.
+    fn consume(
+        &mut self,
+        peer: Peer,
+        reference: &Reference,
+        call: &Call,
+        matched: &Matched,
+        contents: Option<&Contents>,
+        cx: &mut Context<'_>,
+    ) -> Result<UseResult, Refusal> {
+        let now = self.now(cx);
+        let for_guest = matches!(peer, Peer::Guest(_));
+        let key = || matched.item.policy.key.ok_or(Refusal::new(Code::PolicyMissing));
+        match call {
+            Call::Sign(sign) => {
+                let value = self.open_value(reference, &matched.field, contents)?;
+                cx.consumers.sign(&value, key()?, sign, matched.template.as_ref(), for_guest, now, cx.rng)
+            }
+            Call::Totp(_) => {
+                let value = self.open_value(reference, &matched.field, contents)?;
+                let result = cx.consumers.totp(&value, now, matched.item.counter)?;
+                if matches!(result, UseResult::Code { valid_secs: None, .. }) {
+                    let mut item = self.live_item(reference.item)?;
+                    item.counter += 1;
+                    self.put(Table::Items, reference.item.as_bytes(), &item)?;
+                }
+                Ok(result)
+            }
+            Call::Crypt(crypt) => {
+                let versions = self.key_versions(reference, &matched.field)?;
+                match cx.consumers.crypt(reference.item, &versions, key()?, crypt, cx.rng)? {
+                    CryptOutput::Result(result) => Ok(result),
+                    CryptOutput::Derived(derived) => {
+                        self.keep_derived(peer, reference, crypt, &derived, matched, cx)
+                    }
+                }
+            }
+            Call::Http(_) => Err(Code::Bug.into()),
+        }
+    }
+
+    fn key_versions(&mut self, reference: &Reference, field: &Field) -> Result<Vec<(u32, SecretBytes)>, Refusal> {
+        let mut versions = Vec::new();
+        let older = self.older_versions(reference)?;
+        for field in std::iter::once(field).chain(&older) {
+            let version = u32::try_from(field.version).map_err(|_| Refusal::new(Code::TooMany))?;
+            versions.push((version, self.open_value(reference, field, None)?));
+        }
+        Ok(versions)
+    }
+
+    /// A derived key becomes an item; the same derivation again gives the same item.
+    fn keep_derived(
+        &mut self,
+        peer: Peer,
+        from: &Reference,
+        call: &CryptCall,
+        derived: &SecretBytes,
+        matched: &Matched,
+        cx: &mut Context<'_>,
+    ) -> Result<UseResult, Refusal> {
+        let CryptCall::Derive { purpose, .. } = call else { return Err(Code::Bug.into()) };
+        let (algorithm, operations) = match purpose {
+            KeyPurpose::Encrypt => (
+                KeyAlgorithm::Xchacha20Poly1305,
+                vec![CryptOperation::Encrypt, CryptOperation::Decrypt, CryptOperation::Rewrap],
+            ),
+            KeyPurpose::Mac => (KeyAlgorithm::HmacSha256, vec![CryptOperation::Mac, CryptOperation::VerifyMac]),
+            _ => return Err(Code::ValueRefused.into()),
+        };
+        // EXPOSE: only its keyed digest is kept beside the sealed value.
+        let digest = self.opened()?.0.ledger.keyed_digest("derived", derived.expose());
+        let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+        let origin = Origin { source: "derived".into(), id: format!("{from}/{hex}") };
+        let origin_key = [origin.source.as_bytes(), &[0], origin.id.as_bytes()].concat();
+        let field = FieldName::parse("key").map_err(|_| Refusal::new(Code::Bug))?;
+        let known: Option<ItemId> = self.get(Table::Origins, &origin_key)?;
+        let id = match known {
+            Some(id) => id,
+            None => {
+                let id = ItemId(random_id(cx.rng));
+                // EXPOSE: into a draft that wipes it; the value is the 32 bytes as they are.
+                let draft = ItemDraft {
+                    item_type: ItemType::CryptKey,
+                    label: format!("{} (derived)", matched.item.label.chars().take(200).collect::<String>()),
+                    tags: Vec::new(),
+                    fields: vec![FieldDraft {
+                        name: field.clone(),
+                        class: Class::Secret,
+                        value: SecretValue::new(derived.expose().to_vec()),
+                    }],
+                    policy: ItemPolicy { http: None, key: Some(KeyPolicy { purpose: *purpose, algorithm }) },
+                    origin: Some(origin),
+                };
+                self.insert(id, draft, None, cx)?;
+                let mut event = self.event(Actor::Vault, Action::ItemAdd, cx);
+                event.item = Some(id);
+                self.log(event, cx)?;
+                id
+            }
+        };
+        let reference = Reference { item: id, field };
+        if let Peer::Guest(guest) = peer {
+            let given = self
+                .all::<Grant>(Table::Grants, &[])?
+                .into_iter()
+                .any(|(_, grant)| grant.given.guest == guest && grant.given.reference == reference);
+            if !given {
+                let add = GrantAdd {
+                    guest,
+                    reference: reference.clone(),
+                    consumer: Consumer::Crypt,
+                    limits: Limits { crypt: operations, ..Limits::default() },
+                    mode: matched.mode,
+                };
+                self.grant_add(Actor::Vault, &add, cx)?;
+            }
+        }
+        Ok(UseResult::Derived { reference })
+    }
+
+    /// The member's own use.
+    pub(crate) fn device_use(
+        &mut self,
+        device: DeviceId,
+        call: UseCall,
+        contents: Option<&Contents>,
+        to: ReplyTo,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<DeviceAnswer>, Refusal> {
+        let item = self.live_item(call.reference.item)?;
+        let field = self.field(&call.reference)?;
+        match &call.call {
+            Call::Sign(sign) => {
+                let key = item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?;
+                check_template(sign, key, None, false, self.now(cx))?;
+            }
+            Call::Crypt(crypt) => check_crypt(crypt, item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?)?,
+            Call::Http(_) | Call::Totp(_) => {}
+        }
+        let matched = Matched {
+            grants: Vec::new(),
+            mode: Mode::Always,
+            item,
+            field,
+            http: None,
+            template: None,
+            bytes_left: None,
+            path_prefix: None,
+        };
+        let intent = self.event(Actor::Device(device), Action::UseIntent, cx);
+        let result = self.run(Peer::Device(device), call, matched, intent, contents, to, cx)?;
+        if let Some(result) = result {
+            if contents.is_some() {
+                return result.map(|result| Some(DeviceAnswer::Used(result)));
+            }
+            self.effects.push(Effect::Device(to, result.map(DeviceAnswer::Used)));
+        }
+        Ok(None)
+    }
+
+    /// Values for a consumer's device half.
+    pub(crate) fn deliver(
+        &mut self,
+        device: DeviceId,
+        request: DeliverRequest,
+        contents: Option<&Contents>,
+        cx: &mut Context<'_>,
+    ) -> Result<DeviceAnswer, Refusal> {
+        let consumer = request.consumer;
+        if consumer.for_guests() || request.references.len() > limits::ITEM_FIELDS_MAX {
+            return Err(Code::ValueRefused.into());
+        }
+        if request.references.is_empty() && consumer != Consumer::Export {
+            return Err(Refusal::new(Code::ValueRefused).detail("Name what is to be delivered."));
+        }
+        if let Some(program) = &request.program {
+            crate::vault::check_text(program)?;
+        }
+        let (wanted, next) = match request.references.is_empty() {
+            false => (request.references, None),
+            true => self.export_page(request.after)?,
+        };
+        let mut fields = Vec::new();
+        for reference in wanted {
+            let field = self.field(&reference)?;
+            let mut event = self.event(Actor::Device(device), Action::Deliver, cx);
+            event.reference = Some(reference.clone());
+            event.field_version = Some(field.version);
+            event.consumer = Some(consumer);
+            event.note = request.program.as_ref().map(|program| program.chars().take(256).collect());
+            self.log(event, cx)?;
+            fields.push((reference, field));
+        }
+        let mut values = Vec::new();
+        for (reference, field) in fields {
+            let value = self.open_value(&reference, &field, contents)?;
+            let item = match consumer {
+                Consumer::Export => Some(self.view(reference.item)?.summary),
+                _ => None,
+            };
+            // EXPOSE: the one answer that carries values: for the device half of the consumer that the member named.
+            values.push(DeliveredValue { reference, item, value: SecretValue::new(value.expose().to_vec()) });
+        }
+        Ok(DeviceAnswer::Delivered { values, next })
+    }
+
+    fn export_page(&mut self, after: Option<ItemId>) -> Result<(Vec<Reference>, Option<ItemId>), Refusal> {
+        let mut references = Vec::new();
+        let mut bytes = 0;
+        let mut after: Option<Vec<u8>> = after.map(|id| id.as_bytes().to_vec());
+        loop {
+            let page = self.opened()?.1.scan(Table::Items, &[], after.as_deref(), 64)?;
+            if page.is_empty() {
+                return Ok((references, None));
+            }
+            for (key, record) in page {
+                let id = ItemId(key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?);
+                let item: Item = crate::ledger::parse(&record)?;
+                after = Some(key);
+                if item.removed_at.is_some() {
+                    continue;
+                }
+                for (key, field) in self.all::<Field>(Table::Fields, id.as_bytes())? {
+                    if field.class == Class::Critical {
+                        continue;
+                    }
+                    let name = std::str::from_utf8(&key[16..]).map_err(|_| Refusal::new(Code::StoreRefused))?;
+                    let field_name = FieldName::parse(name).map_err(|_| Refusal::new(Code::StoreRefused))?;
+                    bytes += serde_json::to_vec(&field).map_or(0, |json| json.len()) + 256;
+                    references.push(Reference { item: id, field: field_name });
+                }
+                if bytes > EXPORT_PAGE_BYTES {
+                    return Ok((references, Some(id)));
+                }
+            }
+        }
+    }
+
+    /// A refused use is logged; of many alike in a minute the first, and then their number.
+    fn note_refused_use(
+        &mut self,
+        guest: GuestId,
+        reference: Option<Reference>,
+        refusal: &Refusal,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let ticks = cx.moment.ticks_ms;
+        let Some(open) = &mut self.open else { return Ok(()) };
+        let (since, count) = open.refusals.entry((guest, refusal.code)).or_insert((0, 0));
+        *count += 1;
+        if *since != 0 && *since + 60_000 > ticks {
+            return Ok(());
+        }
+        let counted = std::mem::take(count);
+        *since = ticks.max(1);
+        let mut event = self.event(Actor::Guest(guest), Action::UseRefused, cx);
+        event.reference = reference;
+        event.code = Some(refusal.code);
+        event.count = (counted > 1).then_some(counted);
+        self.in_transaction(cx, |vault, cx| vault.log(event, cx)).map(|_| ())
+    }
+
+    /// A live answer of the member that covers this use.
+    fn covered(
+        &mut self,
+        guest: GuestId,
+        call: &UseCall,
+        matched: &Matched,
+        cx: &Context<'_>,
+    ) -> Result<Option<ApprovalId>, Refusal> {
+        let cover = Cover::of(call, matched)?;
+        self.find_cover(guest, &cover, call, matched, cx)
+    }
+}
+
+/// The grants whose scope holds a call.
+#[derive(Default)]
+struct Scoped {
+    grants: Vec<(GrantId, GrantAdd)>,
+    http: Option<(HttpRules, HttpLimits)>,
+    template: Option<SignTemplate>,
+    path_prefix: Option<String>,
+}
+
+impl Scoped {
+    fn into_matched(self, item: Item, field: Field) -> Result<Matched, Refusal> {
+        let mode = self.grants.iter().map(|(_, given)| given.mode).max().ok_or(Refusal::new(Code::ReferenceUnknown))?;
+        Ok(Matched {
+            grants: self.grants.into_iter().map(|(id, _)| id).collect(),
+            mode,
+            item,
+            field,
+            http: self.http,
+            template: self.template,
+            bytes_left: None,
+            path_prefix: self.path_prefix,
+        })
+    }
+}
+
+/// Whether a path lies under a prefix, by whole segments.
+pub(crate) fn within(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix)
+        .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+}
+
+/// Limits on bodies and cookies of two grants together: the narrower of each.
+fn join(a: HttpLimits, b: &HttpLimits) -> HttpLimits {
+    let smaller = |a: Option<u64>, b: Option<u64>| match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (one, other) => one.or(other),
+    };
+    HttpLimits {
+        body_bytes_max: smaller(a.body_bytes_max, b.body_bytes_max),
+        set_cookie: a.set_cookie && b.set_cookie,
+        ..a
+    }
+}
+
+/// Where a use goes, for the log: method, host and path without query; or the operation.
+pub(crate) fn destination(call: &Call) -> Result<String, Refusal> {
+    Ok(match call {
+        Call::Http(http) => {
+            let target = Target::parse(&http.url)?;
+            format!("{} {}{}", http.method, target.destination(), target.path())
+        }
+        Call::Sign(sign) => match sign {
+            strongroom_wire::guest::SignCall::Message { .. } => "message".into(),
+            strongroom_wire::guest::SignCall::Ssh { namespace, .. } => format!("ssh {namespace}"),
+            strongroom_wire::guest::SignCall::Jwt { .. } => "jwt".into(),
+        },
+        Call::Totp(_) => "code".into(),
+        Call::Crypt(crypt) => crypt.operation().to_string(),
+    })
+}
+
+fn inline_bytes(call: &Call) -> u64 {
+    let bytes = match call {
+        Call::Http(HttpCall { body: strongroom_wire::guest::HttpBody::Inline(bytes), .. }) => bytes.0.len(),
+        _ => 0,
+    };
+    bytes as u64
+}
+
+/// Bytes of sealed values on one page of an export, before the last item.
+const EXPORT_PAGE_BYTES: usize = 128 * 1_024;

@@ -1,0 +1,581 @@
+//! One vault: what it is told, what it answers, and the one place where changes become durable before anything leaves.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use serde::Serialize;
+use strongroom_crypto::CryptoRng;
+use strongroom_crypto::secret::{HostShare, VaultKey};
+use strongroom_crypto::sign::{PublicKey, SigningKey};
+use strongroom_wire::device::{DeviceAnswer, DeviceRequest, Fresh, Status, VaultState};
+use strongroom_wire::frame;
+use strongroom_wire::guest::{GuestAnswer, GuestRequest};
+use strongroom_wire::{
+    ApprovalId, Challenge, Code, DeviceId, GrantId, GuestId, Refusal, RequestId, Timestamp, VaultId, limits,
+};
+
+use crate::approvals::Waiting;
+use crate::clock::{Clock, Moment};
+use crate::consumers::Consumers;
+use strongroom_wire::event::{Action, Actor, Event};
+use crate::header::Header;
+use crate::ledger::{AuditKey, Ledger};
+use crate::records::{Storage, Table};
+use crate::table::{Freshness, Operation, Who, freshness};
+use crate::uses::{HttpDone, HttpRun, Running};
+
+/// Who is at the other end of a channel, as its handshake showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Peer {
+    /// Whoever makes the vault; the key becomes that of the first device.
+    Founder(PublicKeyBytes),
+    /// An enrolled device.
+    Device(DeviceId),
+    /// An enrolled guest.
+    Guest(GuestId),
+}
+
+/// The 32 bytes of an Ed25519 public key.
+pub type PublicKeyBytes = [u8; 32];
+
+/// Where an answer goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ReplyTo {
+    /// The channel.
+    pub channel: u32,
+    /// The request's number on it.
+    pub stream: u32,
+}
+
+/// A request as it came out of a channel.
+pub struct Request<'a> {
+    /// Where its answer goes.
+    pub to: ReplyTo,
+    /// Who asks.
+    pub peer: Peer,
+    /// Names the act.
+    pub id: RequestId,
+    /// Fresh authentication.
+    pub fresh: Option<Fresh>,
+    /// The device's credential blob.
+    pub credential: Option<Vec<u8>>,
+    /// The body's exact JSON text.
+    pub body: &'a str,
+}
+
+/// What a vault is told.
+pub enum Input<'a> {
+    /// A request.
+    Request(Request<'a>),
+    /// An HTTP exchange ended.
+    HttpDone {
+        /// The number that its [`HttpRun`] had.
+        run: u64,
+        /// How.
+        done: HttpDone,
+    },
+    /// A channel is gone.
+    ChannelClosed(u32),
+    /// Time has passed.
+    Tick,
+}
+
+/// What should happen. Nothing here is handed out before the records and events behind it are durable.
+pub enum Effect {
+    /// Answer a device.
+    Device(ReplyTo, Result<DeviceAnswer, Refusal>),
+    /// Answer a guest.
+    Guest(ReplyTo, Result<GuestAnswer, Refusal>),
+    /// Run an HTTP exchange; its head and body go to its `to`, all but the end.
+    Http(Box<HttpRun>),
+    /// The outcome of an exchange is durable: end its body.
+    HttpEnd(ReplyTo),
+    /// Break off every HTTP exchange and forget its keys.
+    HttpAbort,
+    /// Tell every device, or every device and guest.
+    Tell(frame::Event, Audience),
+    /// Close every channel of this peer.
+    Disconnect(Peer),
+    /// A notice for the member.
+    Notice(&'static str),
+    /// The vault's files are gone.
+    Deleted,
+}
+
+/// Who is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Devices.
+    Devices,
+    /// Devices and guests.
+    Everyone,
+}
+
+/// What every rule may need besides the vault: time, randomness, and the consumers.
+pub struct Context<'a> {
+    /// When.
+    pub moment: Moment,
+    /// Randomness.
+    pub rng: &'a mut dyn CryptoRng,
+    /// The consumers.
+    pub consumers: &'a mut dyn Consumers,
+}
+
+/// One vault.
+pub struct Vault<S> {
+    pub(crate) id: VaultId,
+    pub(crate) share: HostShare,
+    pub(crate) disk: S,
+    pub(crate) header: Option<Header>,
+    pub(crate) open: Option<Box<Open>>,
+    pub(crate) clock: Clock,
+    pub(crate) challenges: HashMap<Challenge, (DeviceId, u64)>,
+    /// When a factor was last tried, in ticks; a start counts as a try.
+    pub(crate) tried_ticks_ms: u64,
+    pub(crate) effects: Vec<Effect>,
+    /// Chain files to write once the transaction is durable.
+    pub(crate) chain_writes: Vec<(DeviceId, Vec<u8>)>,
+    /// Something failed in a way that only locking mends.
+    broken: bool,
+}
+
+/// What an open vault holds.
+pub(crate) struct Open {
+    pub(crate) vault_key: VaultKey,
+    pub(crate) generation: u32,
+    pub(crate) ledger: Ledger,
+    pub(crate) audit: AuditKey,
+    /// Whether a device confirmed the log since the unlock.
+    pub(crate) confirmed: bool,
+    pub(crate) open_until_ticks_ms: u64,
+    pub(crate) sessions: BTreeMap<DeviceId, u64>,
+    pub(crate) rates: HashMap<GrantId, VecDeque<u64>>,
+    /// Refusals by guest and code that were not logged one by one: since when, and how many.
+    pub(crate) refusals: HashMap<(GuestId, Code), (u64, u64)>,
+    pub(crate) running: BTreeMap<u64, Running>,
+    pub(crate) next_run: u64,
+    pub(crate) waiting: Vec<Waiting>,
+    pub(crate) approvals_number: u64,
+    pub(crate) approval_deadlines: BTreeMap<ApprovalId, Timestamp>,
+    /// Requests that presented a credential and wait for their confirmation.
+    pub(crate) presented: HashMap<RequestId, (DeviceId, DeviceRequest, u64)>,
+    pub(crate) suspended: bool,
+    /// When each device's reading of the log was last logged.
+    pub(crate) log_read: HashMap<DeviceId, u64>,
+    pub(crate) config: strongroom_wire::device::Config,
+}
+
+impl<S: Storage> Vault<S> {
+    /// A vault as it lies on its disk: not made yet, or locked.
+    ///
+    /// # Errors
+    /// When its header cannot be used under this share.
+    pub fn start(id: VaultId, share: HostShare, mut disk: S, moment: Moment) -> Result<Self, Refusal> {
+        let header = Header::read(&mut disk, id, &share)?;
+        let mut clock = Clock::default();
+        if let Some(header) = &header {
+            clock.not_before(header.time, moment);
+        }
+        Ok(Self {
+            id,
+            share,
+            disk,
+            header,
+            open: None,
+            clock,
+            challenges: HashMap::new(),
+            tried_ticks_ms: moment.ticks_ms,
+            effects: Vec::new(),
+            chain_writes: Vec::new(),
+            broken: false,
+        })
+    }
+
+    /// The vault's id.
+    pub fn id(&self) -> VaultId {
+        self.id
+    }
+
+    /// The channel identity with its certificate and epoch; `None` while the vault was never made.
+    pub fn channel_identity(&self) -> Option<(&SigningKey, [u8; 64], u32)> {
+        let header = self.header.as_ref()?;
+        Some((&header.channel, header.channel_certificate.to_array()?, header.channel_epoch))
+    }
+
+    /// The public key of an enrolled device or guest. Works while locked.
+    pub fn peer_key(&self, peer: Peer) -> Option<PublicKey> {
+        let header = self.header.as_ref()?;
+        let bytes = match peer {
+            Peer::Founder(_) => return None,
+            Peer::Device(id) => &header.devices.get(&id)?.sign_public,
+            Peer::Guest(id) => header.guests.get(&id)?,
+        };
+        (!header.revoked.contains(bytes)).then(|| PublicKey::from_bytes(&bytes.0).ok())?
+    }
+
+    /// Whether the vault was made.
+    pub fn is_made(&self) -> bool {
+        self.header.is_some()
+    }
+
+    /// Whether it is open.
+    pub fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Whether a request or an approval is under way.
+    pub fn is_busy(&self) -> bool {
+        self.open.as_ref().is_some_and(|open| !open.running.is_empty() || !open.approval_deadlines.is_empty())
+    }
+
+    /// The disk, for tests and for the program that owns it.
+    pub fn disk(&mut self) -> &mut S {
+        &mut self.disk
+    }
+
+    /// The next moment, in ticks, at which [`Input::Tick`] has something to do.
+    pub fn next_tick_ms(&self, moment: Moment) -> Option<u64> {
+        let open = self.open.as_ref()?;
+        let now = self.clock.now(moment);
+        let approvals =
+            open.approval_deadlines.values().map(|at| moment.ticks_ms + at.0.saturating_sub(now.0).saturating_add(1));
+        let waits = open.waiting.iter().map(|waiting| waiting.until_ticks_ms);
+        approvals.chain(waits).chain([open.open_until_ticks_ms]).min()
+    }
+
+    /// Takes an input. What comes of it is handed out by [`flush`](Self::flush).
+    pub fn handle(&mut self, input: Input<'_>, cx: &mut Context<'_>) {
+        match input {
+            Input::Request(request) => self.request(request, cx),
+            Input::HttpDone { run, done } => self.http_done(run, done, cx),
+            Input::ChannelClosed(channel) => {
+                if let Some(open) = &mut self.open {
+                    open.waiting.retain(|waiting| waiting.to.channel != channel);
+                }
+            }
+            Input::Tick => self.tick(cx),
+        }
+    }
+
+    /// Makes everything durable that was done since the last call, then hands out what should happen. Where the disk fails,
+    /// nothing of it remains, and each answer becomes a refusal.
+    pub fn flush(&mut self, cx: &mut Context<'_>) -> Vec<Effect> {
+        let done = self.make_durable(cx);
+        let mut effects = std::mem::take(&mut self.effects);
+        if let Err(refusal) = done {
+            effects = effects.into_iter().filter_map(|effect| refuse(effect, &refusal)).collect();
+            self.chain_writes.clear();
+            if self.broken {
+                self.close(cx);
+                effects.append(&mut self.effects);
+            }
+        }
+        effects
+    }
+
+    fn make_durable(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        if let Some(open) = &mut self.open {
+            open.ledger.commit(&mut self.disk)?;
+        }
+        for (device, bytes) in std::mem::take(&mut self.chain_writes) {
+            if let Err(error) = self.disk.write_chain(device, &bytes) {
+                self.broken = true;
+                return Err(error.into());
+            }
+        }
+        if let Some(header) = &mut self.header
+            && header.dirty
+        {
+            header.time = self.clock.now(cx.moment);
+            if let Err(refusal) = header.write(&mut self.disk, self.id, &self.share, cx.rng) {
+                // The database is ahead of the header now; the next unlock brings the header up to it.
+                self.broken = true;
+                return Err(refusal);
+            }
+        }
+        Ok(())
+    }
+
+    fn request(&mut self, request: Request<'_>, cx: &mut Context<'_>) {
+        let to = request.to;
+        match request.peer {
+            Peer::Guest(guest) => {
+                let answer = self.guest_request(guest, &request, cx);
+                if let Some(answer) = answer.transpose() {
+                    self.effects.push(Effect::Guest(to, answer.map_err(Refusal::for_guest)));
+                }
+            }
+            peer => {
+                let answer = self.device_request(peer, request, cx);
+                if let Some(answer) = answer.transpose() {
+                    self.effects.push(Effect::Device(to, answer));
+                }
+            }
+        }
+    }
+
+    fn device_request(
+        &mut self,
+        peer: Peer,
+        request: Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<DeviceAnswer>, Refusal> {
+        let body: DeviceRequest = serde_json::from_str(request.body).map_err(|error| malformed(&error))?;
+        let operation = Operation::of_device(&body);
+        let device = match peer {
+            Peer::Device(device) => device,
+            Peer::Founder(sign_public) => {
+                freshness(operation, Who::Founder, None).ok_or(Refusal::new(Code::VaultNotCreated))?;
+                return match body {
+                    DeviceRequest::Create(create) => self.create(*create, &sign_public, cx).map(Some),
+                    _ => Ok(Some(DeviceAnswer::Status(self.status(None, cx)))),
+                };
+            }
+            Peer::Guest(_) => return Err(Code::NotAllowed.into()),
+        };
+        if matches!(body, DeviceRequest::CredentialConfirm { .. }) {
+            return self.credential_confirm(device, &request, cx).map(Some);
+        }
+        let class = self.class_of(&body)?;
+        let needed = freshness(operation, Who::Device, class).ok_or_else(|| {
+            Refusal::new(class.map_or(Code::NotAllowed, |_| Code::ClassRefused))
+                .rule(format!("{} on class {class:?} by a device", operation.as_str()))
+        })?;
+        self.check_freshness(device, needed, operation, &request, cx)?;
+        if needed == Freshness::Credential {
+            return self.present(device, body, &request, cx).map(Some);
+        }
+        self.in_transaction(cx, |vault, cx| vault.device_act(device, body, &request, None, cx))
+    }
+
+    /// Runs `act` so that nothing of it remains when it refuses.
+    pub(crate) fn in_transaction<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        act: impl FnOnce(&mut Self, &mut Context<'_>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let (effects, chains) = (self.effects.len(), self.chain_writes.len());
+        let size = match &mut self.open {
+            Some(open) => {
+                let size = open.ledger.size();
+                open.ledger.mark(&mut self.disk)?;
+                size
+            }
+            None => return act(self, cx),
+        };
+        let result = act(self, cx);
+        let Some(open) = &mut self.open else { return result };
+        match result {
+            Ok(value) => {
+                open.ledger.keep(&mut self.disk)?;
+                Ok(value)
+            }
+            Err(refusal) => {
+                self.effects.truncate(effects);
+                self.chain_writes.truncate(chains);
+                if let Err(error) = open.ledger.take_back(&mut self.disk, size) {
+                    open.ledger.roll_back(&mut self.disk);
+                    return Err(error.into());
+                }
+                Err(refusal)
+            }
+        }
+    }
+
+    /// Fresh authentication, session, state: whatever `needed` asks of the request.
+    fn check_freshness(
+        &mut self,
+        device: DeviceId,
+        needed: Freshness,
+        operation: Operation,
+        request: &Request<'_>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        if needed == Freshness::Channel {
+            return Ok(());
+        }
+        let ticks = cx.moment.ticks_ms;
+        let Some(open) = &self.open else {
+            return Err(Refusal::new(Code::VaultLocked).hint("strongroom unlock"));
+        };
+        if operation != Operation::SessionBegin && !open.sessions.get(&device).is_some_and(|until| *until > ticks) {
+            return Err(Refusal::new(Code::SessionRequired).hint("strongroom unlock"));
+        }
+        if needed >= Freshness::Factor {
+            let fresh = request.fresh.as_ref().ok_or_else(|| {
+                Refusal::new(Code::FreshRequired)
+                    .rule(format!("{} needs a factor that answers a challenge", operation.as_str()))
+            })?;
+            self.check_fresh(device, fresh, request.body, cx)?;
+        }
+        let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
+        let reads = matches!(operation, Operation::LogConfirm | Operation::SessionBegin | Operation::SessionEnd)
+            || needed == Freshness::Session;
+        if !open.confirmed && !reads {
+            return Err(Refusal::new(Code::HistoryRefused).detail("The log was not confirmed since the unlock."));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn now(&self, cx: &Context<'_>) -> Timestamp {
+        self.clock.now(cx.moment)
+    }
+
+    pub(crate) fn opened(&mut self) -> Result<(&mut Open, &mut S), Refusal> {
+        match &mut self.open {
+            Some(open) => Ok((open, &mut self.disk)),
+            None => Err(Refusal::new(Code::VaultLocked).hint("strongroom unlock")),
+        }
+    }
+
+    /// Appends an event; everything that it tells of must have been put into the records before.
+    pub(crate) fn log(&mut self, event: Event, cx: &mut Context<'_>) -> Result<u64, Refusal> {
+        let (open, disk) = self.opened()?;
+        open.ledger.log(disk, event, cx.rng)
+    }
+
+    pub(crate) fn event(&self, actor: Actor, action: Action, cx: &Context<'_>) -> Event {
+        Event::new(self.now(cx), actor, action)
+    }
+
+    pub(crate) fn get<T: serde::de::DeserializeOwned>(
+        &mut self,
+        table: Table,
+        key: &[u8],
+    ) -> Result<Option<T>, Refusal> {
+        let (open, disk) = self.opened()?;
+        open.ledger.get(disk, table, key)
+    }
+
+    pub(crate) fn put(&mut self, table: Table, key: &[u8], record: &impl Serialize) -> Result<(), Refusal> {
+        let (open, disk) = self.opened()?;
+        open.ledger.put(disk, table, key, record)
+    }
+
+    pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<bool, Refusal> {
+        let (open, disk) = self.opened()?;
+        open.ledger.delete(disk, table, key)
+    }
+
+    pub(crate) fn all<T: serde::de::DeserializeOwned>(
+        &mut self,
+        table: Table,
+        prefix: &[u8],
+    ) -> Result<Vec<(Vec<u8>, T)>, Refusal> {
+        let (open, disk) = self.opened()?;
+        open.ledger.all(disk, table, prefix)
+    }
+
+    pub(crate) fn status(&mut self, device: Option<DeviceId>, cx: &Context<'_>) -> Status {
+        let ticks = cx.moment.ticks_ms;
+        let now = self.now(cx);
+        let at = |until: u64| Timestamp(now.0.saturating_add(until.saturating_sub(ticks)));
+        let state = match (&self.header, &self.open) {
+            (None, _) => VaultState::Empty,
+            (Some(_), None) => VaultState::Locked,
+            (Some(_), Some(open)) if !open.confirmed => VaultState::Unconfirmed,
+            _ => VaultState::Open,
+        };
+        let disagrees = self.clock.disagrees(cx.moment);
+        let mut status = Status {
+            vault: self.id,
+            state,
+            open_until: None,
+            session_until: None,
+            items: None,
+            approvals: None,
+            log_size: None,
+            guests_suspended: None,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        if let Some(open) = &self.open {
+            status.open_until = Some(at(open.open_until_ticks_ms));
+            status.session_until =
+                device.and_then(|device| open.sessions.get(&device)).filter(|until| **until > ticks).map(|u| at(*u));
+            if open.suspended {
+                status.guests_suspended = Some("by the member".into());
+            } else if disagrees {
+                status.guests_suspended = Some("the clocks of host and device disagree".into());
+            }
+            if status.session_until.is_some() {
+                status.approvals = Some(open.approval_deadlines.len() as u64);
+                status.log_size = Some(open.ledger.size());
+                status.items = self.disk.count(Table::Items).ok();
+            }
+        }
+        status
+    }
+
+    fn tick(&mut self, cx: &mut Context<'_>) {
+        let ticks = cx.moment.ticks_ms;
+        self.challenges.retain(|_, (_, until)| *until > ticks);
+        let Some(open) = &mut self.open else { return };
+        open.sessions.retain(|_, until| *until > ticks);
+        open.presented.retain(|_, (_, _, until)| *until > ticks);
+        if open.open_until_ticks_ms <= ticks {
+            self.lock_now(Actor::Vault, cx);
+            return;
+        }
+        self.expire_approvals(cx);
+        self.answer_waiting(cx);
+    }
+}
+
+/// An answer that may not leave because nothing behind it is durable.
+fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
+    match effect {
+        Effect::Device(to, _) => Some(Effect::Device(to, Err(refusal.clone()))),
+        Effect::Guest(to, _) => Some(Effect::Guest(to, Err(refusal.clone().for_guest()))),
+        Effect::Http(run) if matches!(run.peer, Peer::Guest(_)) => {
+            Some(Effect::Guest(run.to, Err(refusal.clone().for_guest())))
+        }
+        Effect::Http(run) => Some(Effect::Device(run.to, Err(refusal.clone()))),
+        // The bytes of the answer have left already; its outcome will be `unknown`.
+        Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
+        Effect::HttpAbort => Some(Effect::HttpAbort),
+        Effect::Tell(..) | Effect::Disconnect(_) | Effect::Notice(_) | Effect::Deleted => None,
+    }
+}
+
+pub(crate) fn malformed(error: &serde_json::Error) -> Refusal {
+    // serde's text may quote the input, which may be a secret: only the kind and the place are told.
+    let what = match error.classify() {
+        serde_json::error::Category::Syntax | serde_json::error::Category::Io => "it is not JSON of the expected depth",
+        serde_json::error::Category::Eof => "it ends too early",
+        serde_json::error::Category::Data => "a field is missing, unknown or of the wrong form",
+    };
+    Refusal::new(Code::RequestMalformed).detail(format!(
+        "The request cannot be read: {what} (line {}, column {}).",
+        error.line(),
+        error.column()
+    ))
+}
+
+/// A random id.
+pub(crate) fn random_id(rng: &mut dyn CryptoRng) -> [u8; 16] {
+    let mut id = [0; 16];
+    rng.fill_bytes(&mut id);
+    id
+}
+
+/// Checks a label or name: not empty, not too long, nothing that a terminal would act on.
+pub(crate) fn check_label(label: &str) -> Result<(), Refusal> {
+    let fits = !label.trim().is_empty() && label.chars().count() <= limits::LABEL_CHARS_MAX;
+    if !fits {
+        return Err(Refusal::new(Code::ValueRefused)
+            .detail(format!("A name has 1 to {} characters.", limits::LABEL_CHARS_MAX)));
+    }
+    check_text(label)
+}
+
+/// Checks a text for control characters.
+pub(crate) fn check_text(text: &str) -> Result<(), Refusal> {
+    if text.chars().any(|c| c.is_control() && c != '\n' && c != '\t') {
+        return Err(Refusal::new(Code::ValueRefused).detail("Control characters are not allowed here."));
+    }
+    Ok(())
+}
+
+/// Parses a guest's request.
+pub(crate) fn guest_body(body: &str) -> Result<GuestRequest, Refusal> {
+    serde_json::from_str(body).map_err(|error| malformed(&error))
+}
