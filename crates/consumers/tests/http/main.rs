@@ -1,0 +1,12 @@
+//! The `http` consumer against servers on the loopback interface, kind and hostile.
+#![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+
+mod support;
+
+mod connections;
+mod echo;
+mod hostile;
+mod placement;
+mod redirects;
+mod rules;
+mod streams;
