@@ -1,0 +1,264 @@
+//! The encrypted database: how it is opened, its transactions, and the change of its key.
+//!
+//! - **Key.** SQLCipher 4 with its defaults, given key and salt raw, so that nothing is derived inside it.
+//! - **Durability.** Write-ahead log, `synchronous=FULL`: a commit is on the disk when it returns. SQLite moves the log into
+//!   the database after every 1,000 pages (4 MiB) and when it closes; the log's file is kept at that size, because
+//!   overwriting is cheaper than growing.
+//! - **One process.** `locking_mode=EXCLUSIVE` before the first read: SQLite keeps the index of the write-ahead log in its
+//!   heap, and there is no shared-memory file to trust, to truncate or to sync.
+//! - **Checks at open.** Key, application id, version and schema are read, which authenticates the pages they lie on. Every
+//!   other page is authenticated whenever it is read, and `core` reads every record at open to compare the state root, so a
+//!   `quick_check` here would read the file twice and find nothing that those two do not.
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, OpenFlags, params};
+use strongroom_core::records::StoreError;
+use strongroom_crypto::secret::DatabaseKey;
+use zeroize::Zeroizing;
+
+use crate::error::{damaged, failed, sqlite_error};
+use crate::folder::{DATABASE, FileId, Folder};
+use crate::schema::{self, MIGRATIONS};
+
+/// An open database. Dropping it takes back what was not committed, moves the write-ahead log into the file, and wipes the
+/// key.
+pub(crate) struct Database {
+    connection: Connection,
+    /// The file that was opened, to see when another lies in its place.
+    file: FileId,
+    /// Marks of the open transaction.
+    marks: u32,
+}
+
+impl Database {
+    /// Makes an empty database beside its place, puts it there when it is whole, and opens it.
+    pub(crate) fn create(folder: &Folder, key: &DatabaseKey) -> Result<Self, StoreError> {
+        if folder.regular_file(DATABASE)?.is_some() {
+            return Err(failed("there is a database already; it would have to be deleted first"));
+        }
+        folder.remove_temporaries()?;
+        folder.make(COPY)?;
+        let connection = connect(folder, COPY, key)?;
+        schema::claim(&connection)?;
+        settle(&connection)?;
+        schema::migrate(&connection, MIGRATIONS)?;
+        close(connection)?;
+        // A write-ahead log without its database would be taken for this one's.
+        remove_companions(folder)?;
+        folder.sync_and_rename(COPY, DATABASE)?;
+        Self::open(folder, key)
+    }
+
+    pub(crate) fn open(folder: &Folder, key: &DatabaseKey) -> Result<Self, StoreError> {
+        let file = folder.regular_file(DATABASE)?.ok_or(StoreError::Missing)?;
+        folder.regular_file(WRITE_AHEAD_LOG)?;
+        // A vault never writes a rollback journal under this name, and SQLite would play one back.
+        folder.remove(JOURNAL)?;
+        let connection = connect(folder, DATABASE, key)?;
+        if connection.is_readonly("main").map_err(|error| sqlite_error(&error))? {
+            return Err(StoreError::ReadOnly);
+        }
+        schema::migrate(&connection, MIGRATIONS)?;
+        settle(&connection)?;
+        Ok(Self { connection, file, marks: 0 })
+    }
+
+    /// Writes a copy under another key beside the database, whole, checked and closed, but not in its place.
+    pub(crate) fn write_copy(&mut self, folder: &Folder, key: &DatabaseKey) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            return Err(failed("the key cannot change inside a transaction"));
+        }
+        let written = self.export(folder, key).and_then(|()| check_copy(folder, key)).and_then(|()| {
+            // With an empty write-ahead log, nothing but the file itself has to change places.
+            let (busy, left): (i64, i64) = self
+                .connection
+                .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?)))
+                .map_err(|error| sqlite_error(&error))?;
+            if (busy, left) == (0, 0) { Ok(()) } else { Err(failed("the write-ahead log could not be emptied")) }
+        });
+        if written.is_err() {
+            // Best effort: the next start removes it as well.
+            let _ = folder.remove_temporaries();
+        }
+        written
+    }
+
+    /// Puts the copy in the place of the database, which is closed. A crash leaves the one or the other, each whole.
+    pub(crate) fn put_copy_in_place(folder: &Folder) -> Result<(), StoreError> {
+        remove_companions(folder)?;
+        folder.sync_and_rename(COPY, DATABASE)
+    }
+
+    pub(crate) fn begin(&mut self, folder: &Folder) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            return Err(failed("a transaction is open already"));
+        }
+        // A file that was removed or replaced would take every commit along without a word.
+        if folder.regular_file(DATABASE)? != Some(self.file) {
+            return Err(StoreError::Missing);
+        }
+        self.marks = 0;
+        self.run("BEGIN IMMEDIATE")
+    }
+
+    pub(crate) fn mark(&mut self) -> Result<(), StoreError> {
+        self.in_transaction()?;
+        self.run("SAVEPOINT mark")?;
+        self.marks += 1;
+        Ok(())
+    }
+
+    pub(crate) fn release(&mut self) -> Result<(), StoreError> {
+        self.in_transaction()?;
+        self.marks = self.marks.checked_sub(1).ok_or_else(|| failed("there is no mark"))?;
+        self.run("RELEASE mark")
+    }
+
+    pub(crate) fn take_back(&mut self) -> Result<(), StoreError> {
+        self.in_transaction()?;
+        self.marks = self.marks.checked_sub(1).ok_or_else(|| failed("there is no mark"))?;
+        self.run("ROLLBACK TO mark")?;
+        self.run("RELEASE mark")
+    }
+
+    pub(crate) fn commit(&mut self) -> Result<(), StoreError> {
+        self.in_transaction()?;
+        self.run("COMMIT")
+    }
+
+    pub(crate) fn roll_back(&mut self) -> Result<(), StoreError> {
+        // Some errors, such as a full disk, make SQLite roll back by itself.
+        if self.connection.is_autocommit() { Ok(()) } else { self.run("ROLLBACK") }
+    }
+
+    /// Refuses a write outside a transaction: it would be durable at once, and alone.
+    pub(crate) fn in_transaction(&self) -> Result<(), StoreError> {
+        if self.connection.is_autocommit() { Err(failed("no transaction is open")) } else { Ok(()) }
+    }
+
+    /// A statement, prepared once.
+    pub(crate) fn prepare(&self, sql: &str) -> Result<rusqlite::CachedStatement<'_>, StoreError> {
+        self.connection.prepare_cached(sql).map_err(|error| sqlite_error(&error))
+    }
+
+    fn run(&self, sql: &str) -> Result<(), StoreError> {
+        self.prepare(sql)?.execute([]).map_err(|error| sqlite_error(&error)).map(drop)
+    }
+
+    fn export(&self, folder: &Folder, key: &DatabaseKey) -> Result<(), StoreError> {
+        folder.remove_temporaries()?;
+        folder.make(COPY)?;
+        let path = folder.path_of(COPY);
+        let path = path.to_str().ok_or_else(|| failed("the folder's path is not UTF-8"))?;
+        self.connection
+            .execute("ATTACH ?1 AS copy KEY ?2", params![path, *key_text(key)])
+            .map_err(|error| sqlite_error(&error))?;
+        // What a crash leaves of the copy is thrown away, so it needs no journal, and is synced once, when it is whole.
+        let exported = self
+            .connection
+            .execute_batch("PRAGMA copy.journal_mode = MEMORY; PRAGMA copy.synchronous = OFF; SELECT sqlcipher_export('copy')")
+            .map_err(|error| sqlite_error(&error))
+            .and_then(|()| schema::copy_marks(&self.connection, "copy"));
+        let detached = self.connection.execute_batch("DETACH copy").map_err(|error| sqlite_error(&error));
+        exported.and(detached)
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        self.connection.flush_prepared_statement_cache();
+    }
+}
+
+/// Opens a copy under its key, alone, and reads every page of it.
+fn check_copy(folder: &Folder, key: &DatabaseKey) -> Result<(), StoreError> {
+    let connection = connect(folder, COPY, key)?;
+    schema::migrate(&connection, MIGRATIONS)?;
+    settle(&connection)?;
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| sqlite_error(&error))?;
+    if verdict != "ok" {
+        return Err(damaged("the copy under the new key is not whole"));
+    }
+    close(connection)
+}
+
+/// Opens a file under a key. Nothing is read yet, so a wrong key does not show yet.
+fn connect(folder: &Folder, name: &str, key: &DatabaseKey) -> Result<Connection, StoreError> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_EXRESCODE;
+    let open = || {
+        let connection = Connection::open_with_flags(folder.path_of(name), flags)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+        // Under a wrong key nothing must move from the write-ahead log into the file.
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+        connection.busy_timeout(std::time::Duration::ZERO)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
+        connection.execute_batch(BEFORE_KEY)?;
+        let mut pragma = Zeroizing::new(String::with_capacity(KEY_PRAGMA_BYTES));
+        pragma.push_str("PRAGMA key = \"");
+        pragma.push_str(&key_text(key));
+        pragma.push('"');
+        connection.execute_batch(&pragma)?;
+        connection.execute_batch(AFTER_KEY)?;
+        Ok(connection)
+    };
+    open().map_err(|error: rusqlite::Error| sqlite_error(&error))
+}
+
+/// Takes the lock, turns the write-ahead log on, and trusts the key from here on.
+fn settle(connection: &Connection) -> Result<(), StoreError> {
+    let settled = || {
+        let mode: String = connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        connection.execute_batch(AFTER_OPEN)?;
+        connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false)?;
+        Ok(mode)
+    };
+    match settled() {
+        Ok(mode) if mode == "wal" => Ok(()),
+        Ok(_) => Err(failed("the database has no write-ahead log")),
+        Err(error) => Err(sqlite_error(&error)),
+    }
+}
+
+fn close(connection: Connection) -> Result<(), StoreError> {
+    connection.close().map_err(|(_, error)| sqlite_error(&error))
+}
+
+/// Removes what lay beside an earlier file under the database's name, durably, before another file takes that name.
+fn remove_companions(folder: &Folder) -> Result<(), StoreError> {
+    for name in [WRITE_AHEAD_LOG, JOURNAL, "vault.db-shm"] {
+        folder.remove(name)?;
+    }
+    folder.sync()
+}
+
+/// The key as SQLCipher takes it: `x'`, 96 digits, `'`.
+fn key_text(key: &DatabaseKey) -> Zeroizing<String> {
+    let mut text = Zeroizing::new(String::with_capacity(KEY_PRAGMA_BYTES));
+    text.push_str("x'");
+    // EXPOSE: SQLCipher takes its key as text. This copy wipes itself; SQLite's own copies are wiped when they are freed.
+    text.push_str(&key.expose_hex());
+    text.push('\'');
+    text
+}
+
+/// A database that is being made or re-encrypted.
+const COPY: &str = "vault.db.new";
+const WRITE_AHEAD_LOG: &str = "vault.db-wal";
+const JOURNAL: &str = "vault.db-journal";
+
+/// Room for the key's text and the words around it, so that it is never moved to a larger place.
+const KEY_PRAGMA_BYTES: usize = 128;
+/// Statements that stay prepared; six for each table in use.
+const STATEMENTS_CACHED: usize = 48;
+
+/// A wrong key is an answer, not news for standard error.
+const BEFORE_KEY: &str = "PRAGMA cipher_log_level = NONE; PRAGMA cipher_memory_security = ON;";
+const AFTER_KEY: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;
+    PRAGMA cell_size_check = ON;";
+const AFTER_OPEN: &str = "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0;
+    PRAGMA cache_size = -512; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;";
