@@ -1,5 +1,8 @@
 //! What a vault needs of its disk. `store` implements it over files and encrypted SQLite, the simulator over faulty memory.
 
+#[cfg(feature = "contract")]
+pub mod contract;
+
 use strongroom_crypto::secret::DatabaseKey;
 use strongroom_wire::DeviceId;
 
@@ -91,7 +94,7 @@ pub enum HeaderCopy {
 }
 
 /// Why the disk did not do what was asked.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
     /// There is no room.
@@ -119,7 +122,8 @@ pub enum StoreError {
     Failed(String),
 }
 
-/// A vault's disk. Files are durable when a call that writes them returns; records and leaves when `commit` does.
+/// A vault's disk. Files are durable when a call that writes them returns; records and leaves when `commit` does, and they are
+/// written only inside a transaction.
 pub trait Storage {
     /// One of the two header files; `None` where it is missing.
     fn read_header(&mut self, copy: HeaderCopy) -> Result<Option<Vec<u8>>, StoreError>;
@@ -189,14 +193,14 @@ pub trait Storage {
 
     /// How many leaves the log has.
     fn log_size(&mut self) -> Result<u64, StoreError>;
-    /// Appends a leaf and the Merkle nodes it completes, at consecutive positions of `tlog_tiles::stored_hash_index`.
+    /// Appends a leaf, whose index is the log's size, and the Merkle nodes it completes, at consecutive positions of `tlog_tiles::stored_hash_index`.
     fn append_leaf(&mut self, index: u64, leaf: &[u8], first_node: u64, nodes: &[[u8; 32]]) -> Result<(), StoreError>;
-    /// A page of leaves, `None` for each that was pruned.
+    /// A page of leaves, `None` for each that was pruned; shorter at the end of the log.
     fn leaves(&mut self, from: u64, count: u64) -> Result<Vec<Option<Vec<u8>>>, StoreError>;
     /// Destroys a leaf and keeps its nodes.
     fn erase_leaf(&mut self, index: u64) -> Result<(), StoreError>;
-    /// Merkle nodes by their positions, in that order.
+    /// Merkle nodes by their positions, in that order; an error where there is none.
     fn nodes(&mut self, positions: &[u64]) -> Result<Vec<[u8; 32]>, StoreError>;
-    /// The hashes of a run of leaves.
+    /// The hashes of a run of leaves; fewer at the end of the log.
     fn leaf_hashes(&mut self, from: u64, count: u64) -> Result<Vec<[u8; 32]>, StoreError>;
 }

@@ -1,0 +1,542 @@
+//! The one loop of a vault process: messages in, rules, disk, messages out. What arrives together is made durable together.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use bytes::Bytes;
+use strongroom_consumers::http::{Engine, HttpJob};
+use strongroom_core::{
+    Audience, Context, Effect, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault,
+};
+use strongroom_crypto::locked;
+use strongroom_crypto::os_rng;
+use strongroom_crypto::secret::HostShare;
+use strongroom_jail::Jail;
+use strongroom_store::FileStore;
+use strongroom_wire::device::{Answer, DeviceAnswer, Envelope};
+use strongroom_wire::frame::{Chunk, Credit, FrameType, Messages, with_length};
+use strongroom_wire::guest::{GuestAnswer, HttpHead, UseResult};
+use strongroom_wire::host::{FromVault, Notice, Ready, Start, State, ToVault};
+use strongroom_wire::{Code, Refusal, Timestamp, limits};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, LocalSet};
+use zeroize::Zeroizing;
+
+use crate::bodies::Bodies;
+use crate::channels::{Channels, Heard};
+use crate::consume::Real;
+use crate::tunnels::HostTunnels;
+
+/// Why the process leaves before it was told to.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Failed {
+    /// There is no socket at descriptor 3, or it broke.
+    #[error("strongroom-vault: the socket to the host: {0}")]
+    Socket(#[source] std::io::Error),
+    /// The host does not speak our protocol.
+    #[error("strongroom-vault: the host sent what is no message of its protocol")]
+    Protocol,
+    /// The jail could not be made.
+    #[error("strongroom-vault: {0}")]
+    Jail(#[source] strongroom_jail::JailError),
+}
+
+/// What the tasks of exchanges and bodies tell the loop.
+pub(crate) enum Told {
+    /// The head of an answer.
+    Head(ReplyTo, HttpHead),
+    /// A piece of its body.
+    Chunk(ReplyTo, Bytes),
+    /// The called host took so many bytes of a request's body.
+    Taken(ReplyTo, u32),
+    /// An exchange ended.
+    Done(u64, HttpDone, bool),
+}
+
+/// Runs the program: takes the socket at descriptor 3, waits for the host's first message, shuts itself in, and serves.
+///
+/// # Errors
+/// [`Failed`], to be printed.
+pub fn run() -> Result<(), Failed> {
+    let socket = strongroom_jail::inherited_socket(strongroom_jail::FIRST_INHERITED).map_err(Failed::Socket)?;
+    let (start, rest) = first_message(&socket)?;
+    let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
+    // Only a key that was placed before could make this fail, and there is none.
+    let _ = locked::init(mode);
+    let folder = Path::new(".").canonicalize().map_err(Failed::Socket)?;
+    Jail::vault(folder).apply().map_err(Failed::Jail)?;
+    socket.set_nonblocking(true).map_err(Failed::Socket)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failed::Socket)?;
+    LocalSet::new().block_on(&runtime, serve(socket, start, rest))
+}
+
+fn first_message(socket: &StdUnixStream) -> Result<(Start, Messages), Failed> {
+    use std::io::Read as _;
+    let mut messages = Messages::new(limits::HOST_MESSAGE_BYTES_MAX);
+    let mut buffer = [0; 4_096];
+    loop {
+        if let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
+            let message = Zeroizing::new(message);
+            return match ToVault::decode(&message) {
+                Ok(ToVault::Start(start)) => Ok((start, messages)),
+                _ => Err(Failed::Protocol),
+            };
+        }
+        let mut socket = socket;
+        let read = socket.read(&mut buffer).map_err(Failed::Socket)?;
+        if read == 0 {
+            return Err(Failed::Socket(std::io::ErrorKind::UnexpectedEof.into()));
+        }
+        messages.push(&buffer[..read]);
+    }
+}
+
+async fn serve(socket: StdUnixStream, start: Start, mut messages: Messages) -> Result<(), Failed> {
+    let socket = UnixStream::from_std(socket).map_err(Failed::Socket)?;
+    let (mut from_host, mut to_host) = socket.into_split();
+    let (told, mut hear_told) = mpsc::channel(64);
+    let (tunnel_out, mut hear_tunnels) = mpsc::channel(64);
+    let mut server = Server::new(&start, told, HostTunnels::new(tunnel_out));
+    drop(start);
+    let mut buffer = vec![0; 128 * 1024];
+    server.say(&FromVault::Ready(Ready { version: env!("CARGO_PKG_VERSION").into(), state: server.state() }));
+    loop {
+        while let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
+            let message = Zeroizing::new(message);
+            server.hear(ToVault::decode(&message).map_err(|_| Failed::Protocol)?);
+        }
+        while let Ok(told) = hear_told.try_recv() {
+            server.hear_told(told);
+        }
+        while let Ok(message) = hear_tunnels.try_recv() {
+            server.say(&message);
+        }
+        server.flush();
+        if !server.out.is_empty() {
+            let out = std::mem::take(&mut server.out);
+            to_host.write_all(&out).await.map_err(Failed::Socket)?;
+        }
+        if server.stopping {
+            return Ok(());
+        }
+        let tick = server.next_tick();
+        tokio::select! {
+            read = from_host.read(&mut buffer) => match read.map_err(Failed::Socket)? {
+                // The host is gone: what is open is locked, and the process leaves.
+                0 => server.stop(),
+                read => messages.push(&buffer[..read]),
+            },
+            Some(told) = hear_told.recv() => server.hear_told(told),
+            Some(message) = hear_tunnels.recv() => server.say(&message),
+            () = tokio::time::sleep(tick) => server.tick(),
+        }
+    }
+}
+
+struct Server {
+    /// What a header that cannot be used leaves: every request is answered with the reason.
+    vault: Result<Vault<FileStore>, Refusal>,
+    channels: Channels,
+    bodies: Bodies,
+    engine: std::rc::Rc<Engine<HostTunnels>>,
+    tunnels: HostTunnels,
+    told: mpsc::Sender<Told>,
+    exchanges: HashMap<u64, AbortHandle>,
+    /// Exchanges whose head was sent and whose body broke off.
+    broken_off: HashMap<u64, ReplyTo>,
+    aborted: Vec<ReplyTo>,
+    out: Vec<u8>,
+    last_state: Option<State>,
+    started: std::time::Instant,
+    stopping: bool,
+}
+
+impl Server {
+    fn new(start: &Start, told: mpsc::Sender<Told>, tunnels: HostTunnels) -> Self {
+        let mut rng = os_rng();
+        let started = instant();
+        let mut channels = Channels::new(start.vault, &mut rng);
+        let vault = open_vault(start, moment(started));
+        if let Ok(vault) = &vault
+            && let Some((key, certificate, epoch)) = vault.channel_identity()
+        {
+            channels.adopt(key, certificate, epoch);
+        }
+        Self {
+            vault,
+            channels,
+            bodies: Bodies::default(),
+            engine: std::rc::Rc::new(Engine::new(tunnels.clone())),
+            tunnels,
+            told,
+            exchanges: HashMap::new(),
+            broken_off: HashMap::new(),
+            aborted: Vec::new(),
+            out: Vec::new(),
+            last_state: None,
+            started,
+            stopping: false,
+        }
+    }
+
+    fn say(&mut self, message: &FromVault) {
+        self.out.extend_from_slice(&with_length(&message.encode()));
+    }
+
+    fn state(&self) -> State {
+        match &self.vault {
+            Ok(vault) => State { open: vault.is_open(), busy: vault.is_busy() || !self.exchanges.is_empty() },
+            Err(_) => State { open: false, busy: false },
+        }
+    }
+
+    fn hear(&mut self, message: ToVault) {
+        match message {
+            ToVault::Start(_) => self.stopping = true,
+            ToVault::Stop => self.stop(),
+            ToVault::ChannelOpen(id) => {
+                if !self.channels.open(id) {
+                    self.say(&FromVault::ChannelClose(id));
+                }
+            }
+            ToVault::ChannelClosed(id) => self.channel_gone(id),
+            ToVault::ChannelData(id, message) => self.hear_channel(id, &message),
+            tunnel => self.tunnels.hear(tunnel),
+        }
+    }
+
+    fn channel_gone(&mut self, id: u32) {
+        self.channels.close(id);
+        self.bodies.forget_channel(id);
+        self.rules(Input::ChannelClosed(id));
+    }
+
+    fn close_channel(&mut self, id: u32) {
+        self.channel_gone(id);
+        self.say(&FromVault::ChannelClose(id));
+    }
+
+    fn hear_channel(&mut self, id: u32, message: &[u8]) {
+        let now_ms = moment(self.started).ticks_ms;
+        let vault = &self.vault;
+        let lookup = |peer| vault.as_ref().ok().and_then(|vault| vault.peer_key(peer));
+        match self.channels.hear(id, message, now_ms, lookup, &mut os_rng()) {
+            Heard::Reply(bytes) => self.say(&FromVault::ChannelData(id, bytes)),
+            Heard::Close => self.close_channel(id),
+            Heard::Frame { peer, kind, payload } => {
+                if self.frame(id, peer, kind, &payload).is_none() {
+                    self.close_channel(id);
+                }
+            }
+        }
+    }
+
+    /// Takes a frame; `None` where it breaks the protocol.
+    fn frame(&mut self, id: u32, peer: Peer, kind: u8, payload: &[u8]) -> Option<()> {
+        match FrameType::from_byte(kind)? {
+            FrameType::Request => self.request(id, peer, payload),
+            FrameType::Chunk => {
+                let chunk = Chunk::decode(payload)?;
+                let to = ReplyTo { channel: id, stream: chunk.stream };
+                self.bodies.take(to, chunk.data, chunk.last, chunk.aborted).ok()
+            }
+            FrameType::Credit => {
+                let credit = Credit::decode(payload)?;
+                self.bodies.credit(ReplyTo { channel: id, stream: credit.stream }, credit.bytes);
+                Some(())
+            }
+            _ => None,
+        }
+    }
+
+    fn request(&mut self, id: u32, peer: Peer, payload: &[u8]) -> Option<()> {
+        let envelope: Envelope = match serde_json::from_slice(payload) {
+            Ok(envelope) => envelope,
+            Err(_) => {
+                let refusal = Refusal::new(Code::RequestMalformed).detail("The request's envelope cannot be read.");
+                self.answer(ReplyTo { channel: id, stream: 0 }, &refused(refusal), false);
+                return Some(());
+            }
+        };
+        let to = ReplyTo { channel: id, stream: envelope.stream };
+        if !self.channels.begin(id, envelope.stream) {
+            return None;
+        }
+        self.bodies.expect(to);
+        let request = Request {
+            to,
+            peer,
+            id: envelope.id,
+            fresh: envelope.fresh,
+            credential: envelope.credential.map(|blob| blob.0),
+            body: envelope.body.get(),
+        };
+        if let Err(refusal) = &self.vault {
+            let refusal = refusal.clone();
+            self.answer(to, &refused(refusal), true);
+            return Some(());
+        }
+        self.rules(Input::Request(request));
+        Some(())
+    }
+
+    /// Tells the rules something. What comes of it is handed out by [`flush`](Self::flush).
+    fn rules(&mut self, input: Input<'_>) {
+        let moment = moment(self.started);
+        if let Ok(vault) = &mut self.vault {
+            vault.handle(input, &mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
+        }
+    }
+
+    fn tick(&mut self) {
+        self.rules(Input::Tick);
+    }
+
+    fn next_tick(&self) -> Duration {
+        let moment = moment(self.started);
+        let at = self.vault.as_ref().ok().and_then(|vault| vault.next_tick_ms(moment));
+        let in_ms = at.map_or(IDLE_MS, |at| at.saturating_sub(moment.ticks_ms).clamp(1, IDLE_MS));
+        Duration::from_millis(in_ms)
+    }
+
+    fn stop(&mut self) {
+        let moment = moment(self.started);
+        if let Ok(vault) = &mut self.vault {
+            vault.lock(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
+        }
+        self.stopping = true;
+    }
+
+    /// Makes durable what the rules did, then does what they want done.
+    fn flush(&mut self) {
+        let moment = moment(self.started);
+        let Ok(vault) = &mut self.vault else { return };
+        let effects = vault.flush(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
+        for effect in effects {
+            self.effect(effect);
+        }
+        let state = self.state();
+        if self.last_state.as_ref() != Some(&state) {
+            self.say(&FromVault::State(state.clone()));
+            self.last_state = Some(state);
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Device(to, answer) => {
+                let made = matches!(answer, Ok(DeviceAnswer::Created(_)));
+                let answer = Answer { stream: to.stream, result: answer, body_follows: false };
+                self.answer(to, &json(&answer), true);
+                if made
+                    && let Ok(vault) = &self.vault
+                    && let Some((key, certificate, epoch)) = vault.channel_identity()
+                {
+                    self.channels.adopt(key, certificate, epoch);
+                }
+            }
+            Effect::Guest(to, answer) => {
+                let answer = Answer { stream: to.stream, result: answer, body_follows: false };
+                self.answer(to, &json(&answer), true);
+            }
+            Effect::Http(run) => self.exchange(*run),
+            Effect::HttpEnd(to) => {
+                let aborted = self.aborted.iter().position(|other| *other == to);
+                if let Some(place) = aborted {
+                    self.aborted.swap_remove(place);
+                }
+                let chunk = Chunk { stream: to.stream, last: true, aborted: aborted.is_some(), data: &[] };
+                self.send(to.channel, FrameType::Chunk, &chunk.encode());
+                self.finish(to);
+            }
+            Effect::HttpAbort => {
+                for (_, exchange) in self.exchanges.drain() {
+                    exchange.abort();
+                }
+                self.broken_off.clear();
+                self.engine.close_all();
+                self.bodies.clear();
+            }
+            Effect::Tell(event, audience) => {
+                let payload = json(&event);
+                let audience = move |peer| match audience {
+                    Audience::Devices => matches!(peer, Peer::Device(_)),
+                    Audience::Everyone => true,
+                };
+                for id in self.channels.of(audience) {
+                    self.send(id, FrameType::Event, &payload);
+                }
+            }
+            Effect::Disconnect(gone) => {
+                for id in self.channels.of(|peer| peer == gone) {
+                    self.close_channel(id);
+                }
+                self.engine.close_caller(&caller_key(gone));
+            }
+            Effect::Notice(event) => self.say(&FromVault::Notice(Notice { event: event.into() })),
+            Effect::Deleted => {
+                self.say(&FromVault::Deleted);
+                self.stopping = true;
+            }
+        }
+    }
+
+    fn exchange(&mut self, run: HttpRun) {
+        let to = run.to;
+        let number = run.run;
+        let source = self.bodies.source(to, &run.call.body, &self.told);
+        let (sink, head_sent) = self.bodies.sink(to, &self.told);
+        let (engine, told) = (std::rc::Rc::clone(&self.engine), self.told.clone());
+        let started = self.started;
+        let task = tokio::task::spawn_local(async move {
+            let source = match source {
+                Ok(source) => source,
+                Err(refusal) => {
+                    let done = HttpDone { refusal: Some(refusal), ..HttpDone::default() };
+                    let _ = told.send(Told::Done(number, done, false)).await;
+                    return;
+                }
+            };
+            let outcome = engine.run(job(run, started), source, sink).await;
+            let head_sent = *head_sent.borrow();
+            let done = HttpDone {
+                status: outcome.status,
+                bytes: outcome.bytes_sent + outcome.bytes_received,
+                address: outcome.address,
+                refusal: outcome.error,
+                head_sent,
+            };
+            let aborted = head_sent && done.refusal.is_some();
+            let _ = told.send(Told::Done(number, done, aborted)).await;
+        });
+        self.exchanges.insert(number, task.abort_handle());
+        self.broken_off.insert(number, to);
+    }
+
+    fn hear_told(&mut self, told: Told) {
+        match told {
+            Told::Head(to, head) => {
+                let device = self.channels.of(|peer| matches!(peer, Peer::Device(_))).contains(&to.channel);
+                let payload = if device {
+                    json(&Answer {
+                        stream: to.stream,
+                        result: Ok(DeviceAnswer::Used(UseResult::Http(head))),
+                        body_follows: true,
+                    })
+                } else {
+                    json(&Answer {
+                        stream: to.stream,
+                        result: Ok(GuestAnswer::Used(UseResult::Http(head))),
+                        body_follows: true,
+                    })
+                };
+                self.send(to.channel, FrameType::Answer, &payload);
+            }
+            Told::Chunk(to, bytes) => {
+                for piece in bytes.chunks(limits::CHUNK_BYTES_MAX) {
+                    let chunk = Chunk { stream: to.stream, last: false, aborted: false, data: piece };
+                    self.send(to.channel, FrameType::Chunk, &chunk.encode());
+                }
+            }
+            Told::Taken(to, bytes) => {
+                self.bodies.widen(to, bytes);
+                self.send(to.channel, FrameType::Credit, &Credit { stream: to.stream, bytes }.encode());
+            }
+            Told::Done(number, done, aborted) => {
+                self.exchanges.remove(&number);
+                if let Some(to) = self.broken_off.remove(&number)
+                    && aborted
+                {
+                    self.aborted.push(to);
+                }
+                self.rules(Input::HttpDone { run: number, done });
+            }
+        }
+    }
+
+    fn answer(&mut self, to: ReplyTo, payload: &[u8], whole: bool) {
+        self.send(to.channel, FrameType::Answer, payload);
+        if whole {
+            self.finish(to);
+        }
+    }
+
+    fn finish(&mut self, to: ReplyTo) {
+        self.bodies.forget(to);
+        self.channels.end(to.channel, to.stream);
+    }
+
+    fn send(&mut self, channel: u32, kind: FrameType, payload: &[u8]) {
+        match self.channels.seal(channel, kind as u8, payload) {
+            Some(frame) => self.say(&FromVault::ChannelData(channel, frame)),
+            None => self.close_channel(channel),
+        }
+    }
+}
+
+fn open_vault(start: &Start, moment: Moment) -> Result<Vault<FileStore>, Refusal> {
+    // EXPOSE: the share goes from the host's message into locked memory.
+    let share: &[u8; 32] = start.share.expose().try_into().map_err(|_| Refusal::new(Code::ShareMissing))?;
+    let store = FileStore::open(Path::new("."))?;
+    Vault::start(start.vault, HostShare::from_bytes(share), store, moment)
+}
+
+fn job(run: HttpRun, started: std::time::Instant) -> HttpJob {
+    let mut limits = run.limits;
+    if let Some(left) = run.bytes_left {
+        limits.body_bytes_max = Some(limits.body_bytes_max.unwrap_or(limits::BODY_BYTES_DEFAULT_MAX).min(left));
+    }
+    let secret = run.secret;
+    HttpJob {
+        caller: caller_key(run.peer),
+        item: run.reference.item,
+        policy_version: run.policy_version,
+        call: run.call,
+        target: run.target,
+        rules: run.rules,
+        policy: run.policy,
+        limits,
+        for_guest: matches!(run.peer, Peer::Guest(_)),
+        secret: Box::new(move || secret.open()),
+        now: Box::new(move || moment(started).wall),
+    }
+}
+
+fn caller_key(peer: Peer) -> [u8; 17] {
+    let (kind, id): (u8, &[u8; 16]) = match &peer {
+        Peer::Founder(_) => (0, &[0; 16]),
+        Peer::Device(id) => (1, id.as_bytes()),
+        Peer::Guest(id) => (2, id.as_bytes()),
+    };
+    let mut key = [kind; 17];
+    key[1..].copy_from_slice(id);
+    key
+}
+
+fn refused(refusal: Refusal) -> Zeroizing<Vec<u8>> {
+    json(&Answer::<DeviceAnswer> { stream: 0, result: Err(refusal), body_follows: false })
+}
+
+fn json(value: &impl serde::Serialize) -> Zeroizing<Vec<u8>> {
+    Zeroizing::new(serde_json::to_vec(value).expect("answers always have a JSON form"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program is where clocks are read")]
+fn instant() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the program is where clocks are read")]
+fn moment(started: std::time::Instant) -> Moment {
+    let wall = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+    Moment { wall: Timestamp(millis(wall)), ticks_ms: 1 + millis(started.elapsed()) }
+}
+
+/// The longest pause between two ticks.
+const IDLE_MS: u64 = 1_000;
