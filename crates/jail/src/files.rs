@@ -64,4 +64,6 @@ fn in_its_folder() -> BitFlags<AccessFs> {
         | AccessFs::MakeReg | AccessFs::RemoveFile
         // Attachments lie in a folder of their own and are moved into it when they are complete.
         | AccessFs::MakeDir | AccessFs::Refer
+        // A vault that is deleted takes the folder of its chains with it.
+        | AccessFs::RemoveDir
 }

@@ -115,7 +115,7 @@ pub enum JailError {
         /// How many there are.
         threads: usize,
     },
-    /// The kernel refused.
+    /// The kernel refused, or lacks what a required promise needs.
     #[error("the promise {promise} could not be kept")]
     Refused {
         /// The promise.
@@ -123,12 +123,6 @@ pub enum JailError {
         /// What the kernel said.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
-    },
-    /// The kernel lacks what a required promise needs.
-    #[error("this kernel cannot keep the promise {promise}")]
-    Unsupported {
-        /// The promise.
-        promise: Promise,
     },
 }
 

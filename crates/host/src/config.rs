@@ -1,0 +1,87 @@
+//! What a host is told at its start.
+
+use std::ffi::OsString;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How a host runs.
+#[derive(Clone, Debug)]
+pub struct HostConfig {
+    /// Holds `vaults/<vault id>/` and the lock file.
+    pub data_dir: PathBuf,
+    /// Holds `<vault id>.share`. Outside of the data folder, so that a copy of that folder opens nothing.
+    pub share_dir: PathBuf,
+    /// The vault program: an absolute path.
+    pub vault_program: PathBuf,
+    /// Whether vault processes may use `memfd_secret`.
+    pub memfd_secret: bool,
+    /// Whether vault processes write their standard error where this process does; for development.
+    pub vault_stderr: bool,
+    /// Where this machine's own servers listen: no tunnel leads there, whatever an item allows.
+    pub own_listeners: Vec<SocketAddr>,
+    /// Vaults of this host.
+    pub vaults_max: usize,
+    /// How long a vault process may take to leave before it is killed.
+    pub stop_grace: Duration,
+    /// When a crashed vault process is started again.
+    pub restart: RestartPolicy,
+    /// Answers for names that are not asked of the system's resolver; for tests.
+    #[cfg(feature = "danger")]
+    pub danger_addresses: std::collections::HashMap<String, Vec<std::net::IpAddr>>,
+}
+
+impl HostConfig {
+    /// With these folders and this program, and the usual values for the rest.
+    pub fn new(data_dir: impl Into<PathBuf>, share_dir: impl Into<PathBuf>, vault_program: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            share_dir: share_dir.into(),
+            vault_program: vault_program.into(),
+            memfd_secret: true,
+            vault_stderr: false,
+            own_listeners: Vec::new(),
+            vaults_max: 10_000,
+            stop_grace: Duration::from_secs(5),
+            restart: RestartPolicy::default(),
+            #[cfg(feature = "danger")]
+            danger_addresses: std::collections::HashMap::new(),
+        }
+    }
+}
+
+/// When a crashed vault process is started again: at the next message after the wait. A process that was up for
+/// `steady_after` starts the count anew.
+#[derive(Clone, Copy, Debug)]
+pub struct RestartPolicy {
+    /// The wait after the second crash in a row; after the first there is none.
+    pub second_wait: Duration,
+    /// The wait after the third; it doubles with each further one.
+    pub held: Duration,
+    /// The longest wait.
+    pub held_max: Duration,
+    /// How long a process must have been up not to count as crashed in a row.
+    pub steady_after: Duration,
+}
+
+impl Default for RestartPolicy {
+    fn default() -> Self {
+        Self {
+            second_wait: Duration::from_secs(1),
+            held: Duration::from_secs(60),
+            held_max: Duration::from_secs(15 * 60),
+            steady_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// How the services process is started.
+#[derive(Clone, Debug)]
+pub struct ServicesProgram {
+    /// The program: an absolute path; usually this one.
+    pub program: PathBuf,
+    /// Its arguments: the hidden subcommand and what it needs.
+    pub args: Vec<OsString>,
+    /// The user and group it runs as, where this process is root.
+    pub user: Option<(u32, u32)>,
+}

@@ -1,0 +1,242 @@
+//! What a host has on the disk: `<data>/vaults/<vault id>/`, `<shares>/<vault id>.share`, and a lock.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::io::{self, Read as _, Seek as _, Write as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FlockOperation;
+use strongroom_bus::log;
+use strongroom_wire::VaultId;
+
+use crate::share::{self, Share};
+
+/// Why the folders cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FoldersError {
+    /// Another server uses the data folder.
+    #[error("another server uses this data folder{}", match .pid { Some(pid) => format!(" (process {pid})"), None => String::new() })]
+    InUse {
+        /// Its process id, where it said so.
+        pid: Option<u32>,
+    },
+    /// A copy of the data folder would bring the shares along.
+    #[error("the folder of shares lies inside the data folder: a copy of that folder would open every vault")]
+    SharesInside,
+    /// A folder cannot be made or used.
+    #[error("the {what} cannot be used")]
+    Unusable {
+        /// Which one.
+        what: &'static str,
+        /// What the file system said.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The folders of one host, locked for this process.
+#[derive(Debug)]
+pub(crate) struct Folders {
+    vaults: PathBuf,
+    shares: PathBuf,
+    /// Held until the process ends.
+    _lock: File,
+}
+
+/// Why a vault could not be made.
+#[derive(Debug)]
+pub(crate) enum CreateVaultError {
+    Exists,
+    Io(io::ErrorKind),
+}
+
+impl Folders {
+    /// Makes what is missing, and takes the lock.
+    pub(crate) fn open(data: &Path, shares: &Path) -> Result<Self, FoldersError> {
+        let vaults = data.join("vaults");
+        private_folder(data).map_err(unusable("data folder"))?;
+        let lock = lock(data)?;
+        private_folder(&vaults).map_err(unusable("folder of vaults"))?;
+        private_folder(shares).map_err(unusable("folder of shares"))?;
+        let data = fs::canonicalize(data).map_err(unusable("data folder"))?;
+        let vaults = fs::canonicalize(&vaults).map_err(unusable("folder of vaults"))?;
+        let shares = fs::canonicalize(shares).map_err(unusable("folder of shares"))?;
+        if shares.starts_with(&data) {
+            return Err(FoldersError::SharesInside);
+        }
+        let folders = Self { vaults, shares, _lock: lock };
+        folders.finish_deletions();
+        Ok(folders)
+    }
+
+    /// A vault's folder.
+    pub(crate) fn of(&self, vault: VaultId) -> PathBuf {
+        self.vaults.join(vault.to_string())
+    }
+
+    /// Whether there is such a vault.
+    pub(crate) fn has(&self, vault: VaultId) -> bool {
+        self.of(vault).is_dir()
+    }
+
+    /// How many vaults there are.
+    pub(crate) fn count(&self) -> io::Result<usize> {
+        let entries = fs::read_dir(&self.vaults)?;
+        Ok(entries.flatten().filter(|entry| vault_of(&entry.path()).is_some()).count())
+    }
+
+    /// A vault's share; `None` where it is missing or damaged.
+    pub(crate) fn share(&self, vault: VaultId) -> Option<Share> {
+        share::read(&self.share_path(vault))
+    }
+
+    /// Makes share and folder of a new vault, durably. The share first: a folder without one would look like a vault whose
+    /// share was lost, a share without a folder is a few bytes that open nothing.
+    pub(crate) fn create(&self, vault: VaultId) -> Result<(), CreateVaultError> {
+        let io = |error: io::Error| match error.kind() {
+            io::ErrorKind::AlreadyExists => CreateVaultError::Exists,
+            kind => CreateVaultError::Io(kind),
+        };
+        if self.has(vault) {
+            return Err(CreateVaultError::Exists);
+        }
+        share::create(&self.share_path(vault)).map_err(io)?;
+        DirBuilder::new().mode(0o700).create(self.of(vault)).map_err(io)?;
+        sync_folder(&self.of(vault)).and_then(|()| sync_folder(&self.vaults)).map_err(io)
+    }
+
+    /// Destroys a vault: the share first, so that from the first step on nothing can be opened any more.
+    pub(crate) fn delete(&self, vault: VaultId) -> io::Result<()> {
+        share::destroy(&self.share_path(vault))?;
+        let doomed = self.vaults.join(format!("{DOOMED}{vault}"));
+        match fs::rename(self.of(vault), &doomed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => sync_folder(&self.vaults)?,
+        }
+        match fs::remove_dir_all(&doomed) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_folder(&self.vaults),
+        }
+    }
+
+    /// Removes what a host that was killed in the middle of a deletion left.
+    fn finish_deletions(&self) {
+        let Ok(entries) = fs::read_dir(&self.vaults) else { return };
+        for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DOOMED.as_bytes())) {
+            let removed = fs::remove_dir_all(entry.path()).is_ok();
+            log::info("deletion_finished", &[("removed", &removed)]);
+        }
+    }
+
+    fn share_path(&self, vault: VaultId) -> PathBuf {
+        self.shares.join(format!("{vault}.share"))
+    }
+}
+
+fn vault_of(path: &Path) -> Option<VaultId> {
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+fn unusable(what: &'static str) -> impl FnOnce(io::Error) -> FoldersError {
+    move |source| FoldersError::Unusable { what, source }
+}
+
+/// A folder for this user only; one that is open to others is shut.
+fn private_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let mode = fs::metadata(path)?.permissions().mode();
+    if mode & 0o077 != 0 {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+        log::warn("folder_was_open_to_others", &[]);
+    }
+    Ok(())
+}
+
+/// One server for each data folder. The lock is the kernel's and ends with the process, however that ends; the number in the
+/// file only tells people which process it is.
+fn lock(data: &Path) -> Result<File, FoldersError> {
+    let path = data.join("host.lock");
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
+    let mut file = open.map_err(unusable("lock file"))?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::WOULDBLOCK) => return Err(FoldersError::InUse { pid: pid_in(&mut file) }),
+        Err(error) => return Err(unusable("lock file")(error.into())),
+    }
+    write_pid(&mut file).map_err(unusable("lock file"))?;
+    Ok(file)
+}
+
+fn write_pid(file: &mut File) -> io::Result<()> {
+    file.set_len(0)?;
+    file.rewind()?;
+    writeln!(file, "{}", std::process::id())
+}
+
+fn pid_in(file: &mut File) -> Option<u32> {
+    let mut text = String::new();
+    file.take(32).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// How the folder of a vault begins while it is being removed; no vault id does.
+const DOOMED: &str = ".deleted-";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VAULT: VaultId = VaultId([5; 16]);
+
+    #[test]
+    fn a_vault_is_made_once_for_this_user_only_and_deleted_whole() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
+        assert!(!folders.has(VAULT) && folders.share(VAULT).is_none());
+        folders.create(VAULT).expect("made");
+        assert!(folders.has(VAULT) && folders.share(VAULT).is_some() && folders.count().expect("counts") == 1);
+        for (path, mode) in [(folders.of(VAULT), 0o700), (folders.share_path(VAULT), 0o600), (folders.shares.clone(), 0o700)] {
+            assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, mode);
+        }
+        assert!(matches!(folders.create(VAULT), Err(CreateVaultError::Exists)));
+        fs::write(folders.of(VAULT).join("file"), "content").expect("written");
+        folders.delete(VAULT).expect("deleted");
+        assert!(!folders.has(VAULT) && folders.share(VAULT).is_none());
+        assert_eq!(fs::read_dir(&folders.vaults).expect("there").count(), 0);
+    }
+
+    #[test]
+    fn a_lost_share_is_not_replaced() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
+        folders.create(VAULT).expect("made");
+        fs::remove_file(folders.share_path(VAULT)).expect("removed");
+        assert!(matches!(folders.create(VAULT), Err(CreateVaultError::Exists)));
+        assert!(folders.share(VAULT).is_none());
+    }
+
+    #[test]
+    fn two_servers_on_one_folder_and_shares_inside_are_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        let data = root.path().join("data");
+        let inside = Folders::open(&data, &data.join("shares")).expect_err("refused");
+        assert!(matches!(inside, FoldersError::SharesInside));
+        let _first = Folders::open(&data, &root.path().join("shares")).expect("opens");
+        let second = Folders::open(&data, &root.path().join("shares")).expect_err("in use");
+        assert_eq!(second.to_string(), format!("another server uses this data folder (process {})", std::process::id()));
+    }
+
+    #[test]
+    fn a_deletion_that_was_cut_off_is_finished() {
+        let root = tempfile::tempdir().expect("a folder");
+        let (data, shares) = (root.path().join("data"), root.path().join("shares"));
+        fs::create_dir_all(data.join("vaults/.deleted-x/deep")).expect("made");
+        let folders = Folders::open(&data, &shares).expect("opens");
+        assert_eq!(fs::read_dir(&folders.vaults).expect("there").count(), 0);
+    }
+}

@@ -1,0 +1,32 @@
+//! The host: starts, feeds, restarts and stops vault processes, keeps their shares, and opens their tunnels.
+//!
+//! The one privileged part, kept small. It sees sealed frames and TLS; it opens neither. In reading order: [`Host`] owns
+//! everything; `route` takes envelopes from the bus to the task of one vault (`vault`), which owns that vault's process
+//! (`process`), channels (`channels`), tunnels (`tunnels`, `tunnel`, `address`) and crashes (`crashes`). `folders` and
+//! `share` are all there is on the disk. `serve` is a whole machine: host, services and signals.
+#![forbid(unsafe_code)]
+
+mod config;
+mod host;
+mod serve;
+
+mod channels;
+mod crashes;
+mod process;
+mod route;
+mod vault;
+
+mod address;
+mod resolve;
+mod tunnel;
+mod tunnels;
+
+mod folders;
+mod keeper;
+mod share;
+
+pub use address::{Reach, reach};
+pub use config::{HostConfig, RestartPolicy, ServicesProgram};
+pub use folders::FoldersError;
+pub use host::{Host, StartHostError};
+pub use serve::{ServeError, run_until_signal};

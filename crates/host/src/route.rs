@@ -1,0 +1,242 @@
+//! From the bus to the task of each vault.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use strongroom_bus::{Bus, ConnectionId, Envelope, Kind, Subject, Subscription, Topic, log};
+use strongroom_wire::{Code, Refusal, VaultId};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{Id, JoinError, JoinSet};
+
+use crate::channels::Flow;
+use crate::config::HostConfig;
+use crate::folders::{CreateVaultError, Folders};
+use crate::keeper::Keeper;
+use crate::resolve::Resolver;
+use crate::vault::{Ask, VaultTask};
+
+/// What every vault's task shares: nothing that belongs to a vault.
+pub(crate) struct Shared<B> {
+    pub(crate) bus: B,
+    pub(crate) config: Arc<HostConfig>,
+    pub(crate) folders: Arc<Folders>,
+    pub(crate) keeper: Keeper,
+    pub(crate) resolver: Resolver,
+    pub(crate) connections: Arc<Connections>,
+    pub(crate) stop: watch::Receiver<bool>,
+}
+
+impl<B> Shared<B> {
+    /// A connection is over.
+    pub(crate) fn forget(&self, connection: ConnectionId) {
+        self.connections.lock().remove(&connection);
+    }
+}
+
+/// Every connection there is, and the one vault it leads to.
+#[derive(Debug, Default)]
+pub(crate) struct Connections(Mutex<HashMap<ConnectionId, Connection>>);
+
+#[derive(Debug)]
+struct Connection {
+    vault: VaultId,
+    asks: mpsc::UnboundedSender<Ask>,
+    flow: Flow,
+}
+
+impl Connections {
+    /// The services are gone: every client is.
+    pub(crate) fn close_all(&self) {
+        for (id, connection) in self.lock().drain() {
+            // A task that has ended has closed its channels.
+            let _ = connection.asks.send(Ask::Close(id));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Connection>> {
+        // No code panics between two halves of a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes envelopes from the bus to the vaults' tasks. It waits for nothing but the bus.
+pub(crate) struct Router<B> {
+    shared: Arc<Shared<B>>,
+    vaults: HashMap<VaultId, mpsc::UnboundedSender<Ask>>,
+    tasks: JoinSet<()>,
+    whose: HashMap<Id, VaultId>,
+    /// Vaults that there are or are being made.
+    count: Arc<AtomicUsize>,
+}
+
+impl<B: Bus> Router<B> {
+    pub(crate) fn new(shared: Arc<Shared<B>>, count: usize) -> Self {
+        let count = Arc::new(AtomicUsize::new(count));
+        Self { shared, vaults: HashMap::new(), tasks: JoinSet::new(), whose: HashMap::new(), count }
+    }
+
+    /// Until the host stops; then waits for the vaults to have stopped.
+    pub(crate) async fn run(mut self, mut to_vault: Subscription) {
+        let mut stop = self.shared.stop.clone();
+        loop {
+            tokio::select! {
+                envelope = to_vault.next() => match envelope {
+                    Some(envelope) => self.route(envelope).await,
+                    None => break log::error("bus_gone", &[]),
+                },
+                Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
+                () = stopped(&mut stop) => break,
+            }
+        }
+        self.vaults.clear();
+        while let Some(ended) = self.tasks.join_next_with_id().await {
+            self.task_ended(ended);
+        }
+    }
+
+    async fn route(&mut self, envelope: Arc<Envelope>) {
+        match envelope.kind {
+            Kind::Open => self.open(&envelope).await,
+            Kind::Data => self.data(envelope),
+            Kind::Close => self.close(&envelope),
+            Kind::Create => self.create(&envelope).await,
+            _ => log::warn("envelope_unexpected", &[("connection", &envelope.connection)]),
+        }
+    }
+
+    async fn open(&mut self, envelope: &Envelope) {
+        let (vault, connection) = (envelope.subject.member, envelope.connection);
+        let known = self.vaults.contains_key(&vault) || self.shared.folders.has(vault);
+        if !known {
+            return self.refuse(envelope, Code::VaultUnknown.into()).await;
+        }
+        let asks = self.asks_of(vault);
+        let flow = Flow::default();
+        let taken = {
+            let mut connections = self.shared.connections.lock();
+            if connections.contains_key(&connection) {
+                // No services of ours do this; the connection that there is goes on.
+                return log::warn("connection_number_reused", &[("connection", &connection)]);
+            }
+            let room = connections.len() < CONNECTIONS_MAX;
+            if room {
+                connections.insert(connection, Connection { vault, asks: asks.clone(), flow: flow.clone() });
+            }
+            room
+        };
+        if !taken || asks.send(Ask::Open(connection, flow)).is_err() {
+            self.shared.forget(connection);
+            self.refuse(envelope, Code::Busy.into()).await;
+        }
+    }
+
+    fn data(&mut self, envelope: Arc<Envelope>) {
+        let mut connections = self.shared.connections.lock();
+        let Some(connection) = connections.get(&envelope.connection) else { return };
+        if connection.vault != envelope.subject.member {
+            return log::warn("connection_of_another_vault", &[("connection", &envelope.connection)]);
+        }
+        let id = envelope.connection;
+        if connection.flow.came(envelope.window_cost()) {
+            // A task that has ended has closed its channels.
+            let _ = connection.asks.send(Ask::Data(envelope));
+        } else {
+            log::warn("connection_over_window", &[("connection", &id)]);
+            if let Some(connection) = connections.remove(&id) {
+                let _ = connection.asks.send(Ask::Close(id));
+            }
+        }
+    }
+
+    fn close(&mut self, envelope: &Envelope) {
+        let mut connections = self.shared.connections.lock();
+        let ours = connections.get(&envelope.connection).is_some_and(|found| found.vault == envelope.subject.member);
+        if ours && let Some(connection) = connections.remove(&envelope.connection) {
+            let _ = connection.asks.send(Ask::Close(envelope.connection));
+        }
+    }
+
+    /// A new vault: acknowledged once its share and folder are durable.
+    async fn create(&mut self, envelope: &Envelope) {
+        if self.count.fetch_add(1, Ordering::Relaxed) >= self.shared.config.vaults_max {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+            return self.refuse(envelope, Code::TooMany.into()).await;
+        }
+        let (shared, count) = (Arc::clone(&self.shared), Arc::clone(&self.count));
+        let (vault, connection) = (envelope.subject.member, envelope.connection);
+        self.tasks.spawn(async move {
+            let folders = Arc::clone(&shared.folders);
+            let refused = match shared.keeper.run(move || folders.create(vault)).await {
+                Ok(Ok(())) => None,
+                Ok(Err(CreateVaultError::Exists)) => Some(Code::VaultExists),
+                Ok(Err(CreateVaultError::Io(kind))) => {
+                    log::warn("vault_not_created", &[("vault", &vault), ("kind", &kind)]);
+                    Some(if kind == std::io::ErrorKind::StorageFull { Code::DiskFull } else { Code::HostFailed })
+                }
+                Err(_) => Some(Code::Bug),
+            };
+            if refused.is_some() {
+                count.fetch_sub(1, Ordering::Relaxed);
+            } else {
+                log::info("vault_created", &[("vault", &vault)]);
+            }
+            // Where the bus is gone, so is whoever asked.
+            let _ = shared.bus.publish(answer(vault, connection, refused.map(Refusal::new))).await;
+        });
+    }
+
+    async fn refuse(&self, envelope: &Envelope, refusal: Refusal) {
+        // As above.
+        let _ = self.shared.bus.publish(answer(envelope.subject.member, envelope.connection, Some(refusal))).await;
+    }
+
+    /// The way to a vault's task, which is started where there is none.
+    fn asks_of(&mut self, vault: VaultId) -> mpsc::UnboundedSender<Ask> {
+        if let Some(asks) = self.vaults.get(&vault).filter(|asks| !asks.is_closed()) {
+            return asks.clone();
+        }
+        let (asks, receiver) = mpsc::unbounded_channel();
+        let task = self.tasks.spawn(VaultTask::new(vault, Arc::clone(&self.shared), receiver).run());
+        self.whose.insert(task.id(), vault);
+        self.vaults.insert(vault, asks.clone());
+        asks
+    }
+
+    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+        let id = match ended {
+            Ok((id, ())) => id,
+            Err(error) => {
+                // A bug of ours; its process is gone with it, and the other vaults go on.
+                log::error("vault_task_panicked", &[("vault", &self.whose.get(&error.id()).copied())]);
+                error.id()
+            }
+        };
+        let Some(vault) = self.whose.remove(&id) else { return };
+        if self.vaults.get(&vault).is_some_and(mpsc::UnboundedSender::is_closed) {
+            self.vaults.remove(&vault);
+        }
+        if !self.shared.folders.has(vault) {
+            self.count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.shared.connections.lock().retain(|_, connection| connection.vault != vault);
+    }
+}
+
+/// Waits until the host is told to stop, or is gone.
+pub(crate) async fn stopped(stop: &mut watch::Receiver<bool>) {
+    // An error means that the host is gone.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+fn answer(vault: VaultId, connection: ConnectionId, refusal: Option<Refusal>) -> Envelope {
+    let subject = Subject { member: vault, topic: Topic::ToDevice };
+    match refusal {
+        None => Envelope::new(subject, connection, Kind::Created),
+        Some(refusal) => Envelope::new(subject, connection, Kind::Refused)
+            .payload(serde_json::to_vec(&refusal).expect("a refusal has a JSON form")),
+    }
+}
+
+/// Connections of all vaults together.
+const CONNECTIONS_MAX: usize = 65_536;

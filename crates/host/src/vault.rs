@@ -1,0 +1,420 @@
+//! The task of one vault: it alone talks to that vault's process, and it knows no other.
+
+use std::sync::Arc;
+
+use strongroom_bus::framed::Outbox;
+use strongroom_bus::{Bus, ConnectionId, Envelope, Kind, Subject, Topic, log};
+use strongroom_wire::host::{FromVault, ToVault};
+use strongroom_wire::{Code, Refusal, VaultId, limits};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Duration, Instant};
+
+use crate::channels::{Channels, Flow, Whose};
+use crate::crashes::Crashes;
+use crate::process::{Ended, Misbehaved, Process};
+use crate::resolve::Resolver;
+use crate::route::{Shared, stopped};
+use crate::tunnels::Tunnels;
+
+/// What the router brings.
+#[derive(Debug)]
+pub(crate) enum Ask {
+    /// A client wants a channel.
+    Open(ConnectionId, Flow),
+    /// A frame of a channel.
+    Data(Arc<Envelope>),
+    /// The client is gone.
+    Close(ConnectionId),
+}
+
+/// The task of one vault.
+pub(crate) struct VaultTask<B> {
+    id: VaultId,
+    shared: Arc<Shared<B>>,
+    asks: mpsc::UnboundedReceiver<Ask>,
+    stop: watch::Receiver<bool>,
+    resolver: Resolver,
+    crashes: Crashes,
+}
+
+/// A running process and everything that ends with it.
+struct Running {
+    process: Process,
+    channels: Channels,
+    tunnels: Tunnels,
+    phase: Phase,
+    open: bool,
+    notices: Notices,
+}
+
+/// What is awaited by when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Starting { until: Instant },
+    Ready,
+    Stopping { until: Instant },
+}
+
+enum Event {
+    Message(Result<Option<FromVault>, Misbehaved>),
+    Ask(Ask),
+    TunnelEnded,
+    Stop,
+}
+
+/// Why a process is not running any more, or should not be.
+enum Over {
+    /// It closed its socket.
+    Left,
+    Misbehaved(Misbehaved),
+    /// It took too long to start or to stop.
+    TooLate,
+    /// The member's vault is to be destroyed.
+    Deleted,
+}
+
+impl From<Misbehaved> for Over {
+    fn from(misbehaved: Misbehaved) -> Self {
+        Self::Misbehaved(misbehaved)
+    }
+}
+
+impl<B: Bus> VaultTask<B> {
+    pub(crate) fn new(id: VaultId, shared: Arc<Shared<B>>, asks: mpsc::UnboundedReceiver<Ask>) -> Self {
+        let crashes = Crashes::new(shared.config.restart);
+        let resolver = shared.resolver.for_vault();
+        Self { id, stop: shared.stop.clone(), shared, asks, resolver, crashes }
+    }
+
+    /// Serves the vault until the host stops or the vault is deleted.
+    pub(crate) async fn run(mut self) {
+        loop {
+            let ask = tokio::select! {
+                ask = self.asks.recv() => ask,
+                () = stopped(&mut self.stop) => return,
+            };
+            match ask {
+                None => return,
+                Some(Ask::Open(connection, flow)) => {
+                    let Some(mut running) = self.start(connection).await else { continue };
+                    let over = match self.open(&mut running, connection, flow).await {
+                        Ok(()) => self.serve(&mut running).await,
+                        Err(over) => over,
+                    };
+                    if self.end(running, over).await == Deleted(true) {
+                        return;
+                    }
+                }
+                // Of a channel whose process is gone; the client was told then.
+                Some(Ask::Data(_)) => {}
+                Some(Ask::Close(connection)) => self.shared.forget(connection),
+            }
+        }
+    }
+
+    async fn start(&mut self, connection: ConnectionId) -> Option<Running> {
+        if let Some(secs) = self.crashes.wait_secs(Instant::now()) {
+            self.refuse(connection, Refusal::new(Code::HostFailed).retry_secs(secs)).await;
+            return None;
+        }
+        let shared = &self.shared;
+        match Process::start(self.id, &shared.config, &shared.folders, &shared.keeper).await {
+            Ok(process) => Some(Running {
+                tunnels: Tunnels::new(process.outbox.clone(), self.resolver.clone()),
+                process,
+                channels: Channels::default(),
+                phase: Phase::Starting { until: Instant::now() + READY_TIMEOUT },
+                open: false,
+                notices: Notices::default(),
+            }),
+            Err(code) => {
+                self.refuse(connection, code.into()).await;
+                None
+            }
+        }
+    }
+
+    /// Until the process is over.
+    async fn serve(&mut self, running: &mut Running) -> Over {
+        let outbox = running.process.outbox.clone();
+        let mut stop = self.stop.clone();
+        loop {
+            let event = tokio::select! {
+                message = running.process.next() => Event::Message(message),
+                ask = next_ask(&mut self.asks, &outbox) => Event::Ask(ask),
+                () = running.tunnels.ended() => Event::TunnelEnded,
+                () = until(running.phase) => return Over::TooLate,
+                // It is gone, or has not read for long.
+                () = outbox.ended() => return Over::Left,
+                () = stopped(&mut stop), if !matches!(running.phase, Phase::Stopping { .. }) => Event::Stop,
+            };
+            let outcome = match event {
+                Event::Message(message) => self.messages(running, message).await,
+                Event::Ask(ask) => self.asks(running, ask).await,
+                Event::TunnelEnded => Ok(()),
+                Event::Stop => {
+                    running.phase = Phase::Stopping { until: Instant::now() + self.shared.config.stop_grace };
+                    running.process.tell(&ToVault::Stop).map_err(Over::from)
+                }
+            };
+            if let Err(over) = outcome {
+                return over;
+            }
+        }
+    }
+
+    /// The message that came, and those that came with it.
+    async fn messages(
+        &mut self,
+        running: &mut Running,
+        first: Result<Option<FromVault>, Misbehaved>,
+    ) -> Result<(), Over> {
+        let mut next = first?;
+        if next.is_none() {
+            return Err(Over::Left);
+        }
+        while let Some(message) = next {
+            self.message(running, message).await?;
+            next = running.process.next_buffered()?;
+        }
+        Ok(())
+    }
+
+    async fn message(&mut self, running: &mut Running, message: FromVault) -> Result<(), Over> {
+        if matches!(running.phase, Phase::Starting { .. }) && !matches!(message, FromVault::Ready(_)) {
+            return Err(Misbehaved("spoke_before_ready").into());
+        }
+        match message {
+            FromVault::Ready(ready) => {
+                if running.phase == Phase::Ready {
+                    return Err(Misbehaved("ready_twice").into());
+                }
+                if matches!(running.phase, Phase::Starting { .. }) {
+                    running.phase = Phase::Ready;
+                }
+                running.open = ready.state.open;
+                log::info("vault_ready", &[("vault", &self.id), ("open", &running.open)]);
+            }
+            FromVault::ChannelData(number, bytes) => self.from_channel(running, number, bytes).await?,
+            FromVault::ChannelClose(number) => self.close_from_vault(running, number).await?,
+            FromVault::TunnelOpen(id, to) => running.tunnels.open(id, to)?,
+            FromVault::TunnelData(id, bytes) => running.tunnels.data(id, bytes)?,
+            FromVault::TunnelCredit(id, bytes) => running.tunnels.credit(id, bytes)?,
+            FromVault::TunnelEnd(id) => running.tunnels.end(id)?,
+            FromVault::TunnelClose(id) => running.tunnels.close(id)?,
+            FromVault::State(state) => {
+                if state.open != running.open {
+                    running.open = state.open;
+                    running.notices.count()?;
+                    log::info("vault_state", &[("vault", &self.id), ("open", &state.open)]);
+                }
+            }
+            FromVault::Notice(notice) => {
+                running.notices.count()?;
+                if !is_word(&notice.event) {
+                    return Err(Misbehaved("notice_is_no_word").into());
+                }
+                self.publish(Topic::Events, ConnectionId(0), Kind::Notice, notice.event.into_bytes()).await;
+            }
+            FromVault::Deleted => return Err(Over::Deleted),
+        }
+        Ok(())
+    }
+
+    async fn from_channel(&mut self, running: &mut Running, number: u32, bytes: Vec<u8>) -> Result<(), Over> {
+        if bytes.len() > limits::SEALED_FRAME_BYTES_MAX {
+            return Err(Misbehaved("frame_oversized").into());
+        }
+        match running.channels.whose(number) {
+            Whose::Of(connection) => self.publish(Topic::ToDevice, connection, Kind::Data, bytes).await,
+            Whose::Closed => {}
+            Whose::Never => return Err(Misbehaved("channel_unknown").into()),
+        }
+        Ok(())
+    }
+
+    async fn close_from_vault(&mut self, running: &mut Running, number: u32) -> Result<(), Over> {
+        match running.channels.whose(number) {
+            Whose::Of(connection) => {
+                running.channels.close(connection);
+                self.close(connection).await;
+            }
+            Whose::Closed => {}
+            Whose::Never => return Err(Misbehaved("channel_unknown").into()),
+        }
+        Ok(())
+    }
+
+    /// The ask that came, and those behind it while there is room.
+    async fn asks(&mut self, running: &mut Running, first: Ask) -> Result<(), Over> {
+        let mut next = Some(first);
+        for _ in 0..ASKS_AT_ONCE {
+            let Some(ask) = next else { return Ok(()) };
+            self.ask(running, ask).await?;
+            if running.process.outbox.waiting() >= crate::process::OUTBOX_BYTES_HIGH {
+                return Ok(());
+            }
+            next = self.asks.try_recv().ok();
+        }
+        match next {
+            Some(ask) => self.ask(running, ask).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn ask(&mut self, running: &mut Running, ask: Ask) -> Result<(), Over> {
+        match ask {
+            Ask::Open(connection, flow) => self.open(running, connection, flow).await?,
+            Ask::Data(envelope) => {
+                // None: the channel was closed by the vault, and the two messages crossed.
+                let Some(number) = running.channels.number(envelope.connection) else { return Ok(()) };
+                let cost = envelope.window_cost();
+                running.process.tell_channel_data(number, &envelope.payload)?;
+                if let Some(again) = running.channels.handed(envelope.connection, cost) {
+                    let credit = again.to_be_bytes().to_vec();
+                    self.publish(Topic::ToDevice, envelope.connection, Kind::Credit, credit).await;
+                }
+            }
+            Ask::Close(connection) => {
+                self.shared.forget(connection);
+                if let Some(number) = running.channels.close(connection) {
+                    running.process.tell(&ToVault::ChannelClosed(number))?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn open(&self, running: &mut Running, connection: ConnectionId, flow: Flow) -> Result<(), Over> {
+        if matches!(running.phase, Phase::Stopping { .. }) {
+            self.refuse(connection, Code::HostFailed.into()).await;
+            return Ok(());
+        }
+        let Some(number) = running.channels.open(connection, flow) else {
+            self.refuse(connection, Code::Busy.into()).await;
+            return Ok(());
+        };
+        running.process.tell(&ToVault::ChannelOpen(number))?;
+        self.publish(Topic::ToDevice, connection, Kind::Accepted, Vec::new()).await;
+        Ok(())
+    }
+
+    /// Clears up after a process.
+    async fn end(&mut self, running: Running, over: Over) -> Deleted {
+        let Running { process, mut channels, tunnels, phase, .. } = running;
+        drop(tunnels);
+        let ended = match over {
+            Over::Left => process.reap().await,
+            Over::Misbehaved(Misbehaved(how)) => {
+                log::warn("vault_misbehaved", &[("vault", &self.id), ("how", &how)]);
+                Ended { in_order: false, ..process.kill_and_reap().await }
+            }
+            Over::TooLate => {
+                log::warn("vault_too_late", &[("vault", &self.id)]);
+                Ended { in_order: false, ..process.kill_and_reap().await }
+            }
+            Over::Deleted => process.kill_and_reap().await,
+        };
+        for connection in channels.close_all() {
+            self.close(connection).await;
+        }
+        if matches!(over, Over::Deleted) {
+            return self.delete().await;
+        }
+        if ended.in_order || matches!(phase, Phase::Stopping { .. }) {
+            log::info("vault_stopped", &[("vault", &self.id), ("in_order", &ended.in_order)]);
+        } else {
+            self.crashed(ended).await;
+        }
+        Deleted(false)
+    }
+
+    async fn crashed(&mut self, ended: Ended) {
+        let held = self.crashes.crashed(Instant::now(), ended.uptime);
+        let crashes = self.crashes.in_a_row();
+        log::warn("vault_crashed", &[("vault", &self.id), ("in_a_row", &crashes), ("held_secs", &held)]);
+        if held.is_some() {
+            self.publish(Topic::Events, ConnectionId(0), Kind::Notice, b"vault_held".to_vec()).await;
+        }
+    }
+
+    async fn delete(&self) -> Deleted {
+        let (id, folders) = (self.id, Arc::clone(&self.shared.folders));
+        match self.shared.keeper.run(move || folders.delete(id)).await {
+            Ok(Ok(())) => log::info("vault_deleted", &[("vault", &self.id)]),
+            Ok(Err(error)) => log::error("vault_not_deleted", &[("vault", &self.id), ("kind", &error.kind())]),
+            Err(_) => log::error("vault_not_deleted", &[("vault", &self.id)]),
+        }
+        Deleted(true)
+    }
+
+    async fn refuse(&self, connection: ConnectionId, refusal: Refusal) {
+        self.shared.forget(connection);
+        let payload = serde_json::to_vec(&refusal).expect("a refusal has a JSON form");
+        self.publish(Topic::ToDevice, connection, Kind::Refused, payload).await;
+    }
+
+    async fn close(&self, connection: ConnectionId) {
+        self.shared.forget(connection);
+        self.publish(Topic::ToDevice, connection, Kind::Close, Vec::new()).await;
+    }
+
+    async fn publish(&self, topic: Topic, connection: ConnectionId, kind: Kind, payload: Vec<u8>) {
+        let envelope = Envelope { subject: Subject { member: self.id, topic }, connection, kind, payload };
+        if self.shared.bus.publish(envelope).await.is_err() {
+            log::warn("bus_refused", &[("vault", &self.id), ("topic", &topic)]);
+        }
+    }
+}
+
+/// Whether the vault is gone for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Deleted(bool);
+
+/// How many words a process may say to the log and the member in a while.
+#[derive(Debug, Default)]
+struct Notices {
+    since: Option<Instant>,
+    count: u32,
+}
+
+impl Notices {
+    fn count(&mut self) -> Result<(), Misbehaved> {
+        let now = Instant::now();
+        if self.since.is_none_or(|since| now.duration_since(since) >= NOTICES_PERIOD) {
+            *self = Self { since: Some(now), count: 0 };
+        }
+        self.count += 1;
+        if self.count > NOTICES_MAX { Err(Misbehaved("too_many_notices")) } else { Ok(()) }
+    }
+}
+
+/// A process that does not read is not given more; its clients then wait for leave.
+async fn next_ask(asks: &mut mpsc::UnboundedReceiver<Ask>, outbox: &Outbox) -> Ask {
+    if outbox.room().await.is_ok()
+        && let Some(ask) = asks.recv().await
+    {
+        return ask;
+    }
+    // The process or the host is ending, which is seen another way.
+    std::future::pending().await
+}
+
+async fn until(phase: Phase) {
+    match phase {
+        Phase::Starting { until } | Phase::Stopping { until } => tokio::time::sleep_until(until).await,
+        Phase::Ready => std::future::pending().await,
+    }
+}
+
+fn is_word(event: &str) -> bool {
+    (1..=NOTICE_BYTES_MAX).contains(&event.len()) && event.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+}
+
+/// How long a process may take to say that it is up.
+const READY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Asks between two looks at what the process says.
+const ASKS_AT_ONCE: usize = 64;
+const NOTICES_MAX: u32 = 600;
+const NOTICES_PERIOD: Duration = Duration::from_secs(60);
+const NOTICE_BYTES_MAX: usize = 64;

@@ -1,0 +1,205 @@
+//! Not an example: the child that this crate's tests start. It jails itself, or not, and then does one thing.
+//!
+//! `hostile <jail> <act> <folder> <other folder>`; exit code 0: done; 10: refused by the kernel; 11: it failed otherwise.
+#![allow(unsafe_code, reason = "attacks are made of system calls that have no safe form")]
+#![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test's program; each block is one system call")]
+#![allow(clippy::print_stdout, reason = "what it reports")]
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use strongroom_jail::Jail;
+
+fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [jail, act, folder, other] = &args[..] else { panic!("four arguments") };
+    parent();
+    let report = match jail.as_str() {
+        "free" => None,
+        "vault" => Some(Jail::vault(folder)),
+        "threads" => Some(Jail::vault(folder).threads()),
+        "compute" => Some(Jail::compute_only()),
+        "late" => {
+            std::thread::spawn(std::thread::park);
+            Some(Jail::vault(folder))
+        }
+        _ => panic!("unknown jail"),
+    }
+    .map(|jail| jail.apply().unwrap());
+    let outcome = perform(act, Path::new(folder), Path::new(other), report.as_ref());
+    std::process::exit(match outcome {
+        Ok(()) => 0,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES)) => 10,
+        Err(error) => {
+            eprintln!("{act}: {error}");
+            11
+        }
+    });
+}
+
+fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_jail::JailReport>) -> io::Result<()> {
+    match act {
+        "report" => println!("{}", report.unwrap()),
+        // The network.
+        "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")?),
+        "unix_socket" => drop(std::os::unix::net::UnixDatagram::unbound()?),
+        "connect" => call(unsafe { libc::connect(0, std::ptr::null(), 0) }).or_else(unless(libc::EFAULT, libc::ENOTSOCK))?,
+        // Files.
+        "read_outside" => drop(fs::read("/etc/passwd")?),
+        "list_outside" => drop(fs::read_dir("/etc")?),
+        "read_another_vault" => drop(fs::read(other.join("database"))?),
+        "write_outside" => fs::write(other.join("new"), "x")?,
+        "rename_out" => fs::rename(folder.join("database"), other.join("stolen"))?,
+        "truncate_outside" => drop(fs::OpenOptions::new().write(true).truncate(true).open(other.join("database"))?),
+        "chmod_outside" => fs::set_permissions(other.join("database"), std::os::unix::fs::PermissionsExt::from_mode(0o666))?,
+        "symlink" => std::os::unix::fs::symlink("/etc/passwd", folder.join("link"))?,
+        "make_pipe" => call(unsafe { libc::mkfifo(c"pipe".as_ptr(), 0o600) })?,
+        "read_inside" => drop(fs::read(folder.join("database"))?),
+        // Other programs and processes.
+        "exec" => drop(Command::new("/bin/true").status()?),
+        "exec_itself" => {
+            let program = c"/bin/true".as_ptr();
+            call(unsafe { libc::execv(program, [program, std::ptr::null()].as_ptr()) })?;
+        }
+        "fork" => match unsafe { libc::fork() } {
+            0 => unsafe { libc::_exit(0) },
+            pid => call(pid)?,
+        },
+        "thread" => drop(std::thread::Builder::new().spawn(|| ())?.join()),
+        "ptrace_parent" => call(ptrace(parent()))?,
+        "read_parent" => {
+            let mut byte = 0u8;
+            let mine = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+            let theirs = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 1 };
+            let read = unsafe { libc::process_vm_readv(parent(), &raw const mine, 1, &raw const theirs, 1, 0) };
+            call(i32::try_from(read).unwrap()).or_else(unless(libc::EFAULT, libc::EFAULT))?;
+        }
+        "signal_parent" => call(unsafe { libc::kill(parent(), 0) })?,
+        "read_environment_of_parent" => drop(fs::read(format!("/proc/{}/environ", parent()))?),
+        // The kernel.
+        "io_uring" => {
+            let made = unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, std::ptr::null::<u8>()) };
+            call(i32::try_from(made).unwrap()).or_else(unless(libc::EFAULT, libc::EFAULT))?;
+        }
+        "unshare" => call(unsafe { libc::unshare(libc::CLONE_NEWUTS) })?,
+        "executable_memory" => map(libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC)?,
+        "make_executable" => {
+            let page = map_page(libc::PROT_READ)?;
+            call(unsafe { libc::mprotect(page, 4_096, libc::PROT_READ | libc::PROT_EXEC) })?;
+        }
+        "raise_limit" => {
+            let limit = libc::rlimit { rlim_cur: 10_000, rlim_max: 10_000 };
+            call(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+        }
+        "much_memory" => {
+            let page = unsafe {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+                libc::mmap(std::ptr::null_mut(), 8 << 30, libc::PROT_READ, flags, -1, 0)
+            };
+            // Out of address space is as good as refused.
+            if page == libc::MAP_FAILED {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+        }
+        "panic" => panic!("a panic is written and ends the process"),
+        "abort" => std::process::abort(),
+        "work" => work(folder)?,
+        "compute" => {
+            let mut input = Vec::new();
+            io::stdin().read_to_end(&mut input)?;
+            let mut copies = input.repeat(1_000);
+            copies.reverse();
+            io::stdout().write_all(&copies[..input.len()])?;
+        }
+        _ => panic!("unknown act"),
+    }
+    Ok(())
+}
+
+/// What a vault process does all day.
+fn work(folder: &Path) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let (near, far) = UnixStream::pair()?;
+        near.set_nonblocking(true)?;
+        far.set_nonblocking(true)?;
+        let (mut near, mut far) = (tokio::net::UnixStream::from_std(near)?, tokio::net::UnixStream::from_std(far)?);
+        near.write_all(b"ping").await?;
+        let mut answer = [0; 4];
+        far.read_exact(&mut answer).await?;
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        io::Result::Ok(())
+    })?;
+    let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(folder.join("new"))?;
+    file.write_all(&[7; 10_000])?;
+    file.sync_all()?;
+    file.set_len(100)?;
+    fs::File::open(folder)?.sync_all()?;
+    fs::create_dir(folder.join("attachments"))?;
+    fs::rename(folder.join("new"), folder.join("attachments/one"))?;
+    assert_eq!(fs::read_dir(folder.join("attachments"))?.count(), 1);
+    assert_eq!(fs::metadata(folder.join("attachments/one"))?.len(), 100);
+    fs::remove_file(folder.join("attachments/one"))?;
+    secret_memory()?;
+    let mut random = [0; 32];
+    rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())?;
+    let _ = (std::time::Instant::now(), std::time::SystemTime::now(), std::thread::available_parallelism());
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    Ok(())
+}
+
+fn secret_memory() -> io::Result<()> {
+    let fd = unsafe { libc::syscall(libc::SYS_memfd_secret, libc::O_CLOEXEC) };
+    let fd = i32::try_from(fd).unwrap();
+    call(fd)?;
+    call(unsafe { libc::ftruncate(fd, 4_096) })?;
+    let flags = libc::MAP_SHARED;
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4_096, libc::PROT_READ | libc::PROT_WRITE, flags, fd, 0) };
+    if page == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    call(unsafe { libc::close(fd) })?;
+    let heap = map_page(libc::PROT_READ | libc::PROT_WRITE)?;
+    call(unsafe { libc::mlock(heap, 4_096) })?;
+    call(unsafe { libc::madvise(heap, 4_096, libc::MADV_DONTDUMP) })?;
+    call(unsafe { libc::madvise(heap, 4_096, libc::MADV_WIPEONFORK) })?;
+    call(unsafe { libc::munlock(heap, 4_096) })?;
+    call(unsafe { libc::munmap(heap, 4_096) })
+}
+
+fn map(protection: i32) -> io::Result<()> {
+    map_page(protection).map(|_| ())
+}
+
+fn map_page(protection: i32) -> io::Result<*mut libc::c_void> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    let page = unsafe { libc::mmap(std::ptr::null_mut(), 4_096, protection, flags, -1, 0) };
+    if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(page) }
+}
+
+/// PTRACE_SEIZE attaches without stopping.
+fn ptrace(pid: i32) -> i32 {
+    let none = std::ptr::null_mut::<u8>();
+    i32::try_from(unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) }).unwrap()
+}
+
+fn call(result: i32) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The kernel got as far as looking at arguments that are wrong on purpose: the call itself was allowed.
+fn unless(one: i32, other: i32) -> impl FnOnce(io::Error) -> io::Result<()> {
+    move |error| if [Some(one), Some(other)].contains(&error.raw_os_error()) { Ok(()) } else { Err(error) }
+}
+
+/// Asked before the jail: it is not among the calls that a vault makes.
+static PARENT: OnceLock<i32> = OnceLock::new();
+
+fn parent() -> i32 {
+    *PARENT.get_or_init(|| rustix::process::getppid().unwrap().as_raw_nonzero().get())
+}

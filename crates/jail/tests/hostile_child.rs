@@ -1,2 +1,0 @@
-//! Placeholder while the crate's interface settles.
-fn main() {}
