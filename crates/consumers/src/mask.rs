@@ -16,6 +16,9 @@
 //! - *How long a search takes does not depend on it either.* Each position costs the same arithmetic on rolling fingerprints,
 //!   however much of the secret the text holds. Comparing bytes, or an automaton of them, would not.
 //!
+//! Whole guesses can be tried against any mask: where a host echoes, one that fits comes back masked. That is why short
+//! secrets are not for guests unless the item says so.
+//!
 //! A [`Mask`] keeps fingerprints in place of the secret: numbers from which a short one could still be computed, so they are
 //! wiped like it.
 

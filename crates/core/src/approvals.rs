@@ -254,7 +254,7 @@ impl<S: Storage> Vault<S> {
         let (open, _) = self.opened()?;
         open.approval_deadlines.insert(id, expires_at);
         self.approvals_changed();
-        self.effects.push(Effect::Notice("approval.ask"));
+        self.effects.push(Effect::Notice("approval_ask"));
         Ok(GuestAnswer::Pending(Pending { approval: id, expires_at }))
     }
 

@@ -316,7 +316,7 @@ impl<S: Storage> Vault<S> {
             open.ledger.mark(disk)?;
             open.ledger.log(disk, event, cx.rng)?;
             open.ledger.keep(disk)?;
-            self.effects.push(Effect::Notice("credential.freeze"));
+            self.effects.push(Effect::Notice("credential_freeze"));
             return Err(Refusal::new(Code::CredentialFrozen)
                 .detail("An older credential was shown: a copy of it exists. It is frozen now."));
         }

@@ -206,13 +206,13 @@ impl<S: Storage> Vault<S> {
             this.put(Table::Devices, device.as_bytes(), &entry)?;
             let mut event = this.event(Actor::Founder, Action::VaultCreate, cx);
             event.device = Some(device);
-            this.log(event, cx)?;
-            let (open, disk) = this.opened()?;
-            open.ledger.commit(disk)?;
-            disk.write_chain(device, &chain_file)?;
-            Ok(())
+            this.log(event, cx).map(|_| ())
         });
-        // `in_transaction` released a mark of a transaction that is committed already.
+        let done = done.and_then(|()| {
+            let (open, disk) = self.opened()?;
+            open.ledger.commit(disk)?;
+            Ok(disk.write_chain(device, &chain_file)?)
+        });
         if let Err(refusal) = done {
             self.close(cx);
             self.disk.delete_all()?;

@@ -123,7 +123,7 @@ impl<S: Storage> Vault<S> {
         if self.clock.hear_device(request.device_time, cx.moment) {
             let event = self.event(Actor::Vault, Action::ClockDisagrees, cx);
             self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
-            self.effects.push(Effect::Notice("clock.disagrees"));
+            self.effects.push(Effect::Notice("clock_disagrees"));
         }
         let session_until = self.begin_session(device, cx)?;
         let mut event = self.event(Actor::Device(device), Action::VaultUnlock, cx);

@@ -257,8 +257,9 @@ const KEY_PRAGMA_BYTES: usize = 128;
 const STATEMENTS_CACHED: usize = 48;
 
 /// A wrong key is an answer, not news for standard error.
-const BEFORE_KEY: &str = "PRAGMA cipher_log_level = NONE; PRAGMA cipher_memory_security = ON;";
+const BEFORE_KEY: &str = "PRAGMA cipher_log_level = NONE;";
 const AFTER_KEY: &str = "PRAGMA locking_mode = EXCLUSIVE; PRAGMA temp_store = MEMORY; PRAGMA trusted_schema = OFF;
     PRAGMA cell_size_check = ON;";
 const AFTER_OPEN: &str = "PRAGMA synchronous = FULL; PRAGMA secure_delete = ON; PRAGMA mmap_size = 0;
-    PRAGMA cache_size = -512; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;";
+    PRAGMA cache_size = -256; PRAGMA wal_autocheckpoint = 1000; PRAGMA journal_size_limit = 4194304;
+    PRAGMA cipher_memory_security = ON;";

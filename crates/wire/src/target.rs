@@ -145,7 +145,9 @@ fn check_bytes(url: &str) -> Result<(), Refusal> {
         Some(b'#') => Err(refused("The URL has a fragment, which is never sent; leave it out.")),
         Some(b'\\') => Err(refused("The URL holds a backslash.")),
         Some(b' ') => Err(refused("The URL holds a space; write %20.")),
-        Some(0x80..) => Err(refused("The URL holds a character outside of ASCII; percent-encode it, or IDNA-encode the host.")),
+        Some(0x80..) => {
+            Err(refused("The URL holds a character outside of ASCII; percent-encode it, or IDNA-encode the host."))
+        }
         Some(_) => Err(refused("The URL holds a control character.")),
     }
 }
@@ -163,13 +165,19 @@ fn parse_authority(authority: &str) -> Result<Destination, Refusal> {
     let destination: Destination =
         authority.parse().map_err(|_| refused("The URL's host is not a host name or an IP address."))?;
     if let Some(port) = port
-        && (port.is_empty() || port.starts_with('0') || !port.bytes().all(|b| b.is_ascii_digit()) || destination.port == 0)
+        && (port.is_empty()
+            || port.starts_with('0')
+            || !port.bytes().all(|b| b.is_ascii_digit())
+            || destination.port == 0)
     {
         return Err(refused("The URL's port is not a number from 1 to 65535."));
     }
     // `127.1`, `0x7f000001` and `[0:0::1]` are other spellings of an address: rules and logs name one spelling.
     if !destination.host.eq_ignore_ascii_case(host) {
-        return Err(refused(format!("The URL's host is not written in its plain form, which is {}.", destination.host)));
+        return Err(refused(format!(
+            "The URL's host is not written in its plain form, which is {}.",
+            destination.host
+        )));
     }
     Ok(destination)
 }
@@ -263,7 +271,10 @@ fn escape(text: &[u8]) -> Option<u8> {
 /// `pchar` of RFC 3986, and the slash.
 fn is_path_byte(b: u8) -> bool {
     b.is_ascii_alphanumeric()
-        || matches!(b, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+        || matches!(
+            b,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'='
+        )
         || matches!(b, b':' | b'@' | b'/' | b'%')
 }
 

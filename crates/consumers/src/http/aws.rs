@@ -4,7 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sigv4::http_request::{
-    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode, sign as sign_request,
+    PayloadChecksumKind, PercentEncodingMode, SignableBody, SignableRequest, SigningSettings, UriPathNormalizationMode,
+    sign as sign_request,
 };
 use aws_sigv4::sign::v4::SigningParams;
 use http::header::HeaderName;
@@ -33,7 +34,8 @@ pub(super) fn sign(scope: &Scope<'_>, secret: &[u8], request: &Plain<'_>) -> Res
         Some(bytes) => SignableBody::Bytes(bytes),
         None if is_s3 => SignableBody::UnsignedPayload,
         None => {
-            return Err(Refusal::new(Code::RequestMalformed).detail("This item signs the body, so the body must be inside the request."));
+            return Err(Refusal::new(Code::RequestMalformed)
+                .detail("This item signs the body, so the body must be inside the request."));
         }
     };
     // The credentials keep the key in a string that wipes itself.
@@ -75,7 +77,8 @@ fn settings(is_s3: bool) -> SigningSettings {
 
 /// What proxies leave alone: the type of the body and AWS's own headers.
 fn is_signed(name: &HeaderName) -> bool {
-    matches!(name.as_str(), "content-type" | "content-md5") || (name.as_str().starts_with("x-amz-") && name != "x-amz-user-agent")
+    matches!(name.as_str(), "content-type" | "content-md5")
+        || (name.as_str().starts_with("x-amz-") && name != "x-amz-user-agent")
 }
 
 fn system_time(now: Timestamp) -> SystemTime {
@@ -93,7 +96,13 @@ mod tests {
     const NOW: Timestamp = Timestamp(1_440_938_160_000);
     const SECRET: &[u8] = b"wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
 
-    fn signed(method: &Method, url: &str, content_type: Option<&str>, body: Option<&[u8]>, service: &str) -> Result<String, Refusal> {
+    fn signed(
+        method: &Method,
+        url: &str,
+        content_type: Option<&str>,
+        body: Option<&[u8]>,
+        service: &str,
+    ) -> Result<String, Refusal> {
         let mut headers = HeaderMap::new();
         headers.insert("user-agent", HeaderValue::from_static("not signed"));
         if let Some(content_type) = content_type {
@@ -113,11 +122,51 @@ mod tests {
         let get = &Method::GET;
         let form = Some("application/x-www-form-urlencoded");
         for (method, url, content_type, body, service, headers, signature) in [
-            (get, "https://example.amazonaws.com/", None, &b""[..], "service", "host;x-amz-date", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
-            (get, "https://example.amazonaws.com/?Param2=value2&Param1=value1", None, b"", "service", "host;x-amz-date", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
-            (&Method::POST, "https://example.amazonaws.com/", None, b"", "service", "host;x-amz-date", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
-            (&Method::POST, "https://example.amazonaws.com/", form, b"Param1=value1", "service", "content-type;host;x-amz-date", "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"),
-            (get, "https://iam.amazonaws.com/?Action=ListUsers&Version=2010-05-08", Some("application/x-www-form-urlencoded; charset=utf-8"), b"", "iam", "content-type;host;x-amz-date", "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7"),
+            (
+                get,
+                "https://example.amazonaws.com/",
+                None,
+                &b""[..],
+                "service",
+                "host;x-amz-date",
+                "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31",
+            ),
+            (
+                get,
+                "https://example.amazonaws.com/?Param2=value2&Param1=value1",
+                None,
+                b"",
+                "service",
+                "host;x-amz-date",
+                "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
+            ),
+            (
+                &Method::POST,
+                "https://example.amazonaws.com/",
+                None,
+                b"",
+                "service",
+                "host;x-amz-date",
+                "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b",
+            ),
+            (
+                &Method::POST,
+                "https://example.amazonaws.com/",
+                form,
+                b"Param1=value1",
+                "service",
+                "content-type;host;x-amz-date",
+                "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a",
+            ),
+            (
+                get,
+                "https://iam.amazonaws.com/?Action=ListUsers&Version=2010-05-08",
+                Some("application/x-www-form-urlencoded; charset=utf-8"),
+                b"",
+                "iam",
+                "content-type;host;x-amz-date",
+                "5d672d79c15b13162d9279b0855cfba6789a8edb4c82c400e06b5924a6f2b5d7",
+            ),
         ] {
             let expected = format!(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/{service}/aws4_request, SignedHeaders={headers}, Signature={signature}"
@@ -128,7 +177,11 @@ mod tests {
 
     #[test]
     fn only_s3_takes_an_unsigned_body() {
-        let put = |service| signed(&Method::PUT, "https://bucket.s3.amazonaws.com/a%20b", None, None, service).map(drop).map_err(|refusal| refusal.code);
+        let put = |service| {
+            signed(&Method::PUT, "https://bucket.s3.amazonaws.com/a%20b", None, None, service)
+                .map(drop)
+                .map_err(|refusal| refusal.code)
+        };
         assert_eq!(put("s3"), Ok(()));
         assert_eq!(put("iam"), Err(Code::RequestMalformed));
     }

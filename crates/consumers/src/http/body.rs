@@ -25,7 +25,10 @@ impl BodySource {
     pub fn stream(length: Option<u64>) -> (BodySender, Self) {
         let (sender, pieces) = mpsc::channel(PIECES_WAITING_MAX);
         let finished = Arc::new(AtomicBool::new(false));
-        (BodySender { pieces: sender, finished: Arc::clone(&finished) }, Self::Stream(BodyStream { length, pieces, finished }))
+        (
+            BodySender { pieces: sender, finished: Arc::clone(&finished) },
+            Self::Stream(BodyStream { length, pieces, finished }),
+        )
     }
 
     /// The same body once more, for a redirect that repeats it; `None` for a stream.
@@ -152,7 +155,11 @@ impl OutBody {
         let len = piece.len() as u64;
         let Some(left) = self.left.checked_sub(len) else {
             let declared = matches!(&self.source, BodySource::Stream(BodyStream { length: Some(_), .. }));
-            return self.fail(if declared { Refusal::new(Code::RequestMalformed).detail("The body is longer than announced.") } else { too_large() });
+            return self.fail(if declared {
+                Refusal::new(Code::RequestMalformed).detail("The body is longer than announced.")
+            } else {
+                too_large()
+            });
         };
         self.left = left;
         if left == 0 && self.source.length().is_some() {
@@ -179,7 +186,8 @@ impl Body for OutBody {
                     return self.fail(Refusal::new(Code::Cancelled).detail("The body was broken off."));
                 }
                 Poll::Ready(None) if stream.length.is_some() && self.left > 0 => {
-                    return self.fail(Refusal::new(Code::RequestMalformed).detail("The body is shorter than announced."));
+                    return self
+                        .fail(Refusal::new(Code::RequestMalformed).detail("The body is shorter than announced."));
                 }
                 Poll::Ready(None) => None,
             },

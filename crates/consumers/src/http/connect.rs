@@ -106,7 +106,8 @@ fn own_roots(pem: &str) -> Result<RootCertStore, Refusal> {
 
 fn server_name(to: &Destination) -> Result<ServerName<'static>, Refusal> {
     let host = to.host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(&to.host);
-    ServerName::try_from(host.to_owned()).map_err(|_| Refusal::new(Code::TlsFailed).detail("No certificate can name this host."))
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| Refusal::new(Code::TlsFailed).detail("No certificate can name this host."))
 }
 
 fn http1() -> http1::Builder {
@@ -133,14 +134,18 @@ fn tls_refusal(error: &std::io::Error) -> Refusal {
         return Refusal::new(Code::ConnectFailed).detail("The host broke the connection off before it was secure.");
     };
     Refusal::new(Code::TlsFailed).detail(match inner {
-        Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => "The host's certificate has expired.",
+        Tls::InvalidCertificate(CertificateError::Expired | CertificateError::ExpiredContext { .. }) => {
+            "The host's certificate has expired."
+        }
         Tls::InvalidCertificate(CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. }) => {
             "The host's certificate is not valid yet."
         }
-        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => "The host's certificate comes from an issuer that is not trusted.",
-        Tls::InvalidCertificate(CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. }) => {
-            "The host's certificate is for another name."
+        Tls::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            "The host's certificate comes from an issuer that is not trusted."
         }
+        Tls::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        ) => "The host's certificate is for another name.",
         Tls::InvalidCertificate(_) => "The host's certificate cannot be verified.",
         Tls::InvalidMessage(_) => "The host does not speak TLS.",
         _ => "The TLS connection could not be made.",

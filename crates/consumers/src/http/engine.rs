@@ -12,7 +12,7 @@ use super::decode::Decoded;
 use super::exchange::{Answer, Exchange};
 use super::headers::{self, RequestHead};
 use super::pool::{Key, Pool};
-use super::redirect::{self, Redirect};
+use super::redirect;
 use super::{AnswerSink, CallerKey, HttpJob, HttpOutcome, Timeouts, Tunnels};
 
 /// Makes calls, and keeps connections for the next ones. It lives on a tokio runtime with timers; connections run as tasks of
@@ -81,7 +81,12 @@ impl<T: Tunnels> Engine<T> {
                 job,
                 request: &request,
                 target: &target,
-                key: Key { caller: job.caller, item: job.item, policy_version: job.policy_version, destination: target.destination().clone() },
+                key: Key {
+                    caller: job.caller,
+                    item: job.item,
+                    policy_version: job.policy_version,
+                    destination: target.destination().clone(),
+                },
                 body_bytes_max,
                 tunnels: &self.tunnels,
                 pool: &self.pool,
@@ -91,18 +96,25 @@ impl<T: Tunnels> Engine<T> {
             // A body that is here can be sent again; one that streams is gone after the first request.
             let again = body.as_ref().and_then(BodySource::again);
             let answer = exchange.run(body.take().unwrap_or(BodySource::Empty), outcome).await?;
-            match redirect::follow(job, &request, &target, &answer, again.is_some())? {
-                None => return deliver(job, &target, answer, body_bytes_max, sink, outcome).await,
-                Some(Redirect { target: next, keeps_body, method }) => {
-                    if !keeps_body {
+            let progress = answer.progress();
+            let ended = match redirect::follow(job, &request, &target, &answer, again.is_some()) {
+                Ok(None) => deliver(job, &target, answer, body_bytes_max, sink, outcome).await,
+                Err(refusal) => Err(refusal),
+                Ok(Some(redirect)) => {
+                    outcome.bytes_sent += progress.bytes_sent();
+                    answer.leave();
+                    if !redirect.keeps_body {
                         headers::drop_content(&mut request.headers);
                     }
-                    request.method = method;
-                    body = if keeps_body { again } else { Some(BodySource::Empty) };
-                    target = next;
-                    answer.leave();
+                    body = again.filter(|_| redirect.keeps_body);
+                    request.method = redirect.method;
+                    target = redirect.target;
+                    continue;
                 }
-            }
+            };
+            outcome.bytes_sent += progress.bytes_sent();
+            // Where our own half broke off, that is why the other one did.
+            return ended.map_err(|refusal| progress.failure().unwrap_or(refusal));
         }
         Err(Refusal::new(Code::RedirectRefused).detail(format!("The host redirected more than {REDIRECTS_MAX} times.")))
     }

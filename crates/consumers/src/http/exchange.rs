@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use hyper::body::{Body as _, Incoming};
@@ -56,11 +57,10 @@ impl<T: Tunnels> Exchange<'_, T> {
             let destination = self.key.destination.clone();
             outcome.hops.push(Hop { destination, address: lease.address().to_owned(), status: None });
             let answered = self.answered(lease.send(request), &progress).await;
-            outcome.bytes_sent += progress.bytes_sent();
             match answered {
                 Ok(response) => {
                     outcome.sent_anything = true;
-                    return self.answer(response, lease, mask, outcome);
+                    return Ok(self.answer(response, lease, mask, progress, outcome));
                 }
                 // Nothing of the request left: only then may another connection be tried.
                 Err(Failed::Unsent(unsent)) if pooled => {
@@ -71,6 +71,7 @@ impl<T: Tunnels> Exchange<'_, T> {
                 Err(failed) => {
                     lease.close();
                     outcome.sent_anything |= !matches!(failed, Failed::Unsent(_));
+                    outcome.bytes_sent += progress.bytes_sent();
                     return Err(progress.failure().unwrap_or_else(|| failed.refusal()));
                 }
             }
@@ -80,7 +81,15 @@ impl<T: Tunnels> Exchange<'_, T> {
     async fn connect(&self) -> Result<Lease, Refusal> {
         let policy = &self.job.policy;
         let config = self.tls.for_roots(policy.roots_pem.as_deref(), (self.job.now)())?;
-        let connecting = connect::connect(self.tunnels, &self.key.destination, policy.allow_private, config, self.pool, &self.key, self.timeouts);
+        let connecting = connect::connect(
+            self.tunnels,
+            &self.key.destination,
+            policy.allow_private,
+            config,
+            self.pool,
+            &self.key,
+            self.timeouts,
+        );
         timeout(self.timeouts.connect, connecting)
             .await
             .map_err(|_| Refusal::new(Code::ConnectFailed).detail("The host did not answer in time."))?
@@ -128,7 +137,9 @@ impl<T: Tunnels> Exchange<'_, T> {
         for (name, value) in placed.headers {
             headers.insert(name, value);
         }
-        if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH) && request.body().size_hint().exact() == Some(0) {
+        if matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH)
+            && request.body().size_hint().exact() == Some(0)
+        {
             request.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
         Ok(request)
@@ -145,11 +156,16 @@ impl<T: Tunnels> Exchange<'_, T> {
             let before = (progress.bytes_sent(), progress.ended());
             let patience = if progress.ended() { self.timeouts.head } else { self.timeouts.body_idle };
             match timeout(patience, &mut sending).await {
-                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => return Err(Failed::Upgrade),
+                Ok(Ok(response)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+                    return Err(Failed::Upgrade);
+                }
                 Ok(Ok(response)) => return Ok(response),
                 Ok(Err(mut error)) => {
                     let unsent = error.take_message();
-                    return Err(unsent.map_or_else(|| Failed::Broken(error.into_error()), |unsent| Failed::Unsent(Box::new(unsent))));
+                    return Err(unsent.map_or_else(
+                        || Failed::Broken(error.into_error()),
+                        |unsent| Failed::Unsent(Box::new(unsent)),
+                    ));
                 }
                 Err(_) if before == (progress.bytes_sent(), progress.ended()) => return Err(Failed::TooSlow),
                 Err(_) => {}
@@ -157,7 +173,14 @@ impl<T: Tunnels> Exchange<'_, T> {
         }
     }
 
-    fn answer(&self, response: Response<Incoming>, lease: Lease, mask: Mask, outcome: &mut HttpOutcome) -> Result<Answer, Refusal> {
+    fn answer(
+        &self,
+        response: Response<Incoming>,
+        lease: Lease,
+        mask: Mask,
+        progress: Arc<Progress>,
+        outcome: &mut HttpOutcome,
+    ) -> Answer {
         outcome.status = Some(response.status().as_u16());
         if let Some(hop) = outcome.hops.last_mut() {
             hop.status = outcome.status;
@@ -165,7 +188,7 @@ impl<T: Tunnels> Exchange<'_, T> {
         let (head, incoming) = response.into_parts();
         let has_body = self.request.method != Method::HEAD && !incoming.is_end_stream();
         let frames = Frames::new(incoming, self.timeouts.body_idle, self.body_bytes_max);
-        Ok(Answer { status: head.status, headers: head.headers, mask, frames: Some(frames), has_body, lease })
+        Answer { status: head.status, headers: head.headers, mask, frames: Some(frames), has_body, progress, lease }
     }
 }
 
@@ -176,6 +199,8 @@ pub(super) struct Answer {
     pub(super) mask: Mask,
     frames: Option<Frames>,
     has_body: bool,
+    /// The request's body may still be on its way.
+    progress: Arc<Progress>,
     lease: Lease,
 }
 
@@ -186,6 +211,10 @@ impl Answer {
 
     pub(super) fn headers(&self) -> &HeaderMap {
         &self.headers
+    }
+
+    pub(super) fn progress(&self) -> Arc<Progress> {
+        Arc::clone(&self.progress)
     }
 
     pub(super) fn has_body(&self) -> bool {
@@ -204,7 +233,9 @@ impl Answer {
         if !self.has_body {
             return Ok(Vec::new());
         }
-        let unreadable = || Refusal::new(Code::HttpFailed).detail("The answer's Content-Encoding is one that the vault cannot read.");
+        let unreadable = || {
+            Refusal::new(Code::HttpFailed).detail("The answer's Content-Encoding is one that the vault cannot read.")
+        };
         match decode::encodings(&self.headers) {
             // A part of an encoded body cannot be decoded.
             Some(encodings) if encodings.is_empty() || self.status != StatusCode::PARTIAL_CONTENT => Ok(encodings),
@@ -249,7 +280,9 @@ impl Failed {
             Self::TooSlow => "The host did not answer in time.",
             Self::Upgrade => "The host changed to another protocol.",
             Self::Broken(error) if error.is_parse() => "The answer is not valid HTTP, or its head is too large.",
-            Self::Broken(error) if error.is_incomplete_message() => "The host closed the connection before it answered.",
+            Self::Broken(error) if error.is_incomplete_message() => {
+                "The host closed the connection before it answered."
+            }
             Self::Broken(_) => "The exchange broke off before there was an answer.",
         })
     }

@@ -1,7 +1,7 @@
 //! What a caller may set in a request, and what comes back to it.
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::Method;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use strongroom_wire::limits::{HTTP_HEADER_BYTES_MAX, HTTP_HEADERS_MAX};
 use strongroom_wire::policy::Placement;
 use strongroom_wire::{Code, Refusal};
@@ -46,7 +46,8 @@ impl RequestHead {
 
 /// Takes away what describes a body that is no longer sent (RFC 9110, section 15.4).
 pub(super) fn drop_content(headers: &mut HeaderMap) {
-    let content: Vec<HeaderName> = headers.keys().filter(|name| name.as_str().starts_with("content-")).cloned().collect();
+    let content: Vec<HeaderName> =
+        headers.keys().filter(|name| name.as_str().starts_with("content-")).cloned().collect();
     for name in content {
         headers.remove(name);
     }
@@ -95,7 +96,9 @@ fn check_method(method: &str) -> Result<Method, Refusal> {
     let written_well = (1..=METHOD_CHARS_MAX).contains(&method.len())
         && method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
     if !written_well {
-        return Err(Refusal::new(Code::RequestMalformed).detail("The method must be written in upper case, such as GET."));
+        return Err(
+            Refusal::new(Code::RequestMalformed).detail("The method must be written in upper case, such as GET.")
+        );
     }
     // TRACE answers with the request itself, CONNECT asks for a tunnel.
     if matches!(method, "TRACE" | "CONNECT") {
@@ -108,7 +111,8 @@ fn check_name(name: &str) -> Result<HeaderName, Refusal> {
     if name.len() > NAME_CHARS_MAX {
         return Err(refused(format!("A header's name is longer than {NAME_CHARS_MAX} characters.")));
     }
-    HeaderName::from_bytes(name.as_bytes()).map_err(|_| refused("A header's name holds a character that none may hold."))
+    HeaderName::from_bytes(name.as_bytes())
+        .map_err(|_| refused("A header's name holds a character that none may hold."))
 }
 
 fn check_value(name: &HeaderName, value: &str) -> Result<HeaderValue, Refusal> {
@@ -159,8 +163,17 @@ pub(super) fn may_be_placed(name: &HeaderName) -> bool {
 
 /// Concerns one connection (RFC 9110, section 7.6.1).
 fn is_hop_by_hop(name: &str) -> bool {
-    matches!(name, "connection" | "keep-alive" | "te" | "trailer" | "trailers" | "transfer-encoding" | "upgrade" | "http2-settings")
-        || name.starts_with("proxy-")
+    matches!(
+        name,
+        "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "trailers"
+            | "transfer-encoding"
+            | "upgrade"
+            | "http2-settings"
+    ) || name.starts_with("proxy-")
 }
 
 /// Tells where a message goes or where it ends.
@@ -171,10 +184,31 @@ fn is_framing(name: &str) -> bool {
 fn is_credential(name: &str) -> bool {
     matches!(
         name,
-        "authorization" | "authentication" | "cookie" | "cookie2" | "x-api-key" | "api-key" | "apikey" | "x-apikey" | "x-api-token" | "x-auth-token" | "x-auth-key"
-            | "x-auth" | "x-authorization" | "x-access-token" | "x-session-token" | "x-amz-security-token" | "x-goog-api-key"
-            | "x-goog-iam-authorization-token" | "x-vault-token" | "x-gitlab-token" | "private-token" | "job-token"
-            | "x-shopify-access-token" | "x-forwarded-authorization" | "x-forwarded-access-token"
+        "authorization"
+            | "authentication"
+            | "cookie"
+            | "cookie2"
+            | "x-api-key"
+            | "api-key"
+            | "apikey"
+            | "x-apikey"
+            | "x-api-token"
+            | "x-auth-token"
+            | "x-auth-key"
+            | "x-auth"
+            | "x-authorization"
+            | "x-access-token"
+            | "x-session-token"
+            | "x-amz-security-token"
+            | "x-goog-api-key"
+            | "x-goog-iam-authorization-token"
+            | "x-vault-token"
+            | "x-gitlab-token"
+            | "private-token"
+            | "job-token"
+            | "x-shopify-access-token"
+            | "x-forwarded-authorization"
+            | "x-forwarded-access-token"
     )
 }
 
@@ -182,17 +216,33 @@ fn is_credential(name: &str) -> bool {
 fn is_override(name: &str) -> bool {
     matches!(
         name,
-        "x-http-method-override" | "x-http-method" | "x-method-override" | "x-original-method" | "x-original-url" | "x-original-uri"
-            | "x-rewrite-url" | "x-original-host" | "x-host" | "x-real-ip" | "x-client-ip" | "true-client-ip" | "cf-connecting-ip"
-            | "forwarded" | "x-cluster-client-ip" | "destination"
+        "x-http-method-override"
+            | "x-http-method"
+            | "x-method-override"
+            | "x-original-method"
+            | "x-original-url"
+            | "x-original-uri"
+            | "x-rewrite-url"
+            | "x-original-host"
+            | "x-host"
+            | "x-real-ip"
+            | "x-client-ip"
+            | "true-client-ip"
+            | "cf-connecting-ip"
+            | "forwarded"
+            | "x-cluster-client-ip"
+            | "destination"
     ) || name.starts_with("x-forwarded-")
 }
 
 fn complete(headers: &mut HeaderMap) {
     // A part of a compressed body cannot be decoded, and a caller that asked for no compression gets none.
     let plain = headers.contains_key(header::RANGE)
-        || headers.get(header::ACCEPT_ENCODING).is_none_or(|wanted| wanted.as_bytes().eq_ignore_ascii_case(b"identity"));
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(if plain { "identity" } else { "gzip, br, zstd" }));
+        || headers
+            .get(header::ACCEPT_ENCODING)
+            .is_none_or(|wanted| wanted.as_bytes().eq_ignore_ascii_case(b"identity"));
+    headers
+        .insert(header::ACCEPT_ENCODING, HeaderValue::from_static(if plain { "identity" } else { "gzip, br, zstd" }));
     headers.entry(header::USER_AGENT).or_insert(HeaderValue::from_static("strongroom"));
 }
 

@@ -65,7 +65,9 @@ pub(super) fn place(placement: &Placement, secret: &SecretBytes, request: &Plain
             let credentials = credentials.expose();
             Ok(in_header(header::AUTHORIZATION, header_value(&[b"Basic ", credentials])?, credentials))
         }
-        Placement::Header { name, prefix } => Ok(in_header(placed_name(name)?, header_value(&[prefix.as_bytes(), bytes])?, b"")),
+        Placement::Header { name, prefix } => {
+            Ok(in_header(placed_name(name)?, header_value(&[prefix.as_bytes(), bytes])?, b""))
+        }
         Placement::Query { name } => in_query(name, bytes, request.target),
         Placement::Hmac(placement) => with_hmac(placement, bytes, request),
         Placement::AwsSigV4 { access_key_id, region, service } => {
@@ -80,7 +82,8 @@ fn in_query(name: &str, secret: &[u8], target: &Target) -> Result<Placed, Refusa
         return Err(policy_refused("The query parameter has no name."));
     }
     if target.has_parameter(name) {
-        return Err(Refusal::new(Code::UrlRefused).detail(format!("The URL carries the parameter {name}, which is set by the item.")));
+        return Err(Refusal::new(Code::UrlRefused)
+            .detail(format!("The URL carries the parameter {name}, which is set by the item.")));
     }
     let joint = if target.query().is_none() { "?" } else { "&" };
     let name = percent_encoded(name.as_bytes());
@@ -105,7 +108,8 @@ fn with_hmac(placement: &HmacPlacement, secret: &[u8], request: &Plain<'_>) -> R
     );
     let body = || {
         request.body.ok_or_else(|| {
-            Refusal::new(Code::RequestMalformed).detail("This item signs the body, so the body must be inside the request.")
+            Refusal::new(Code::RequestMalformed)
+                .detail("This item signs the body, so the body must be inside the request.")
         })
     };
     let mut context = hmac::Context::with_key(&key);
@@ -130,7 +134,8 @@ fn with_hmac(placement: &HmacPlacement, secret: &[u8], request: &Plain<'_>) -> R
         TagEncoding::Hex => hex(context.sign().as_ref()),
         TagEncoding::Base64 => STANDARD.encode(context.sign()),
     };
-    let mut placed = vec![(placed_name(&placement.header)?, header_value(&[placement.prefix.as_bytes(), tag.as_bytes()])?)];
+    let mut placed =
+        vec![(placed_name(&placement.header)?, header_value(&[placement.prefix.as_bytes(), tag.as_bytes()])?)];
     if let Some(name) = &placement.timestamp_header {
         placed.push((placed_name(name)?, HeaderValue::from_str(&timestamp).expect("digits are a header value")));
     }
@@ -147,7 +152,8 @@ fn placed_name(name: &str) -> Result<HeaderName, Refusal> {
 /// A header value of these parts, in memory that is wiped once hyper has written it, and never in a compression table.
 pub(super) fn header_value(parts: &[&[u8]]) -> Result<HeaderValue, Refusal> {
     let mut value = HeaderValue::from_maybe_shared(shared(joined(parts))).map_err(|_| {
-        Refusal::new(Code::KeyMalformed).detail("The secret holds characters that a header cannot carry, such as a line break.")
+        Refusal::new(Code::KeyMalformed)
+            .detail("The secret holds characters that a header cannot carry, such as a line break.")
     })?;
     value.set_sensitive(true);
     Ok(value)

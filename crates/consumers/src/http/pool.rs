@@ -99,7 +99,7 @@ impl Pool {
         };
         let wanted = Arc::new(());
         let mut shelf = self.shelf();
-        shelf.evict();
+        shelf.trim(CONNECTIONS_KEPT_MAX - 1);
         let id = shelf.next;
         shelf.next += 1;
         shelf.entries.push(Entry {
@@ -132,13 +132,12 @@ impl Pool {
 }
 
 impl Shelf {
-    /// Makes room for one more: the connection that has been idle longest goes.
-    fn evict(&mut self) {
-        if self.entries.len() >= CONNECTIONS_KEPT_MAX {
+    /// Closes those that have been idle longest until `most` are left, or none is idle.
+    fn trim(&mut self, most: usize) {
+        while self.entries.len() > most {
             let idle = self.entries.iter().filter(|entry| entry.calls == 0);
-            if let Some(oldest) = idle.min_by_key(|entry| entry.last_used).map(|entry| entry.id) {
-                self.remove(oldest);
-            }
+            let Some(oldest) = idle.min_by_key(|entry| entry.last_used).map(|entry| entry.id) else { return };
+            self.remove(oldest);
         }
     }
 
@@ -157,7 +156,10 @@ impl Lease {
     }
 
     /// Sends a request; it comes back in the error if nothing of it left.
-    pub(super) async fn send(&mut self, request: Request<OutBody>) -> Result<Response<Incoming>, TrySendError<Request<OutBody>>> {
+    pub(super) async fn send(
+        &mut self,
+        request: Request<OutBody>,
+    ) -> Result<Response<Incoming>, TrySendError<Request<OutBody>>> {
         match self.sender_mut() {
             Sender::Http1(sender) => sender.try_send_request(request).await,
             Sender::Http2(sender) => sender.try_send_request(request).await,
@@ -205,6 +207,7 @@ impl Lease {
             Some(Sender::Http2(_)) => {}
             _ => shelf.remove(self.id),
         }
+        shelf.trim(CONNECTIONS_KEPT_MAX);
     }
 }
 
@@ -263,5 +266,5 @@ fn lock(shelf: &Mutex<Shelf>) -> MutexGuard<'_, Shelf> {
     shelf.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Connections that are kept when no call uses them.
+/// Connections that are kept, whatever their callers; only those in use may be more.
 const CONNECTIONS_KEPT_MAX: usize = 32;

@@ -30,7 +30,9 @@ pub(super) fn follow(
     answer: &Answer,
     body_is_here: bool,
 ) -> Result<Option<Redirect>, Refusal> {
-    let Some(location) = answer.headers().get(header::LOCATION).filter(|_| job.call.follow_redirects) else { return Ok(None) };
+    let Some(location) = answer.headers().get(header::LOCATION).filter(|_| job.call.follow_redirects) else {
+        return Ok(None);
+    };
     let Some((method, keeps_body)) = next_method(answer.status(), &request.method) else { return Ok(None) };
     if answer.headers().get_all(header::LOCATION).iter().count() > 1 {
         return Err(refused("The host redirects to several places."));

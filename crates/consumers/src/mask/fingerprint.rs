@@ -102,7 +102,9 @@ impl Needle {
     /// Whether all of the form is at `start`.
     fn confirms(&self, form: &Form, text: &[u8], start: usize) -> bool {
         let whole = |values: &[u8]| {
-            values.iter().fold(0, |state, b| prime_step(state, self.prime_point, VALUES[usize::from(*b)][form.row].into()))
+            values
+                .iter()
+                .fold(0, |state, b| prime_step(state, self.prime_point, VALUES[usize::from(*b)][form.row].into()))
         };
         form.len > 0 && text.get(start..start + form.len).is_some_and(|values| whole(values) == form.whole)
     }

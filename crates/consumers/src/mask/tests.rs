@@ -89,7 +89,10 @@ fn escape(text: &[u8], escape: &Escape) -> Vec<u8> {
         Escape::PercentAll { upper } => percent(upper, &|_, _| true),
         Escape::PercentReserved { upper } => percent(upper, &|_, b| !unreserved(b)),
         Escape::PercentSome { salt } => percent(true, &|at, b| coin(salt, at) || b == b'%'),
-        Escape::Form => percent(true, &|_, b| !unreserved(b) && b != b' ').iter().map(|b| if *b == b' ' { b'+' } else { *b }).collect(),
+        Escape::Form => percent(true, &|_, b| !unreserved(b) && b != b' ')
+            .iter()
+            .map(|b| if *b == b' ' { b'+' } else { *b })
+            .collect(),
         Escape::JsonMinimal => json(&|_, _| false, false),
         Escape::JsonSlash => json(&|_, _| false, true),
         Escape::JsonAll => json(&|_, _| true, false),
@@ -244,7 +247,11 @@ fn what_is_held_back_does_not_depend_on_the_secret() {
         for padding in [0, 10, 2_000] {
             let passed = |tail: &[u8]| {
                 let mut stream = Mask::new(&[SECRET]).stream();
-                stream.push(&[vec![b'.'; padding].as_slice(), if guess + 1 == SECRET.len() { b"" } else { tail }].concat()).len()
+                stream
+                    .push(
+                        &[vec![b'.'; padding].as_slice(), if guess + 1 == SECRET.len() { b"" } else { tail }].concat(),
+                    )
+                    .len()
             };
             assert_eq!(passed(&right), passed(&wrong), "guess {guess}");
         }
@@ -283,7 +290,9 @@ fn latin_1_readings_are_found() {
     let mask = Mask::new(&[secret]);
     let as_latin_1: String = secret.iter().map(|b| char::from(*b)).collect();
     assert!(mask.finds(as_latin_1.as_bytes()), "the bytes were taken for Latin-1 and written as UTF-8");
-    let escaped = secret.iter().fold(String::new(), |out, b| if b.is_ascii() { out + &char::from(*b).to_string() } else { out + &format!("\\u00{b:02x}") });
+    let escaped = secret.iter().fold(String::new(), |out, b| {
+        if b.is_ascii() { out + &char::from(*b).to_string() } else { out + &format!("\\u00{b:02x}") }
+    });
     assert!(mask.finds(escaped.as_bytes()), "{escaped}");
     assert!(mask.finds("p\\u00e4ssw\\u00f6rd-with-16+".as_bytes()));
 }
@@ -291,6 +300,7 @@ fn latin_1_readings_are_found() {
 /// How far a guess fits must not show in time. Not a proof: it would catch a search that stops at the first difference.
 #[test]
 #[ignore = "measures time; run alone"]
+#[expect(clippy::disallowed_methods, reason = "measures time")]
 fn time_does_not_depend_on_how_far_a_guess_fits() {
     let time = |guess: &[u8]| {
         let text = guess.iter().copied().chain(*b"\x01").cycle().take(1 << 22).collect::<Vec<_>>();
@@ -306,5 +316,5 @@ fn time_does_not_depend_on_how_far_a_guess_fits() {
     };
     let (none, most) = (median(&[b'~'; 35]), median(&SECRET[..35]));
     println!("none of it {none:?}, all but one byte {most:?}, for 4 MiB");
-    assert!(none.abs_diff(most) < none / 10);
+    assert!(none.abs_diff(most) < none / 4);
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use strongroom_consumers::http::Engine;
+use strongroom_consumers::http::{BodySource, Engine, Timeouts};
 use strongroom_wire::Code;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::sleep;
@@ -110,7 +110,7 @@ async fn closing_lets_a_call_in_flight_end() {
         .await;
         let engine = Engine::with_timeouts(
             Loopback::default(),
-            strongroom_consumers::http::Timeouts { pool_idle: Duration::from_millis(200), ..Default::default() },
+            Timeouts { pool_idle: Duration::from_millis(200), ..Default::default() },
         );
         let ask = Ask::get(server.url("/"));
         let close = async {
@@ -165,15 +165,14 @@ async fn the_secret_is_opened_only_when_there_is_a_connection() {
     let engine = Engine::new(Loopback { refuses: Some(Code::AddressRefused), ..Loopback::default() });
     let mut job = Ask::get("https://api.test/").job();
     job.secret = Box::new(|| panic!("nothing to send it on"));
-    let outcome = engine.run(job, strongroom_consumers::http::BodySource::Empty, Answered::default()).await;
+    let outcome = engine.run(job, BodySource::Empty, Answered::default()).await;
     assert_eq!(outcome.error.unwrap().code, Code::AddressRefused);
     assert!(!outcome.sent_anything);
 }
 
 #[tokio::test]
 async fn a_tunnel_that_never_opens_times_out() {
-    let mut timeouts = strongroom_consumers::http::Timeouts::default();
-    timeouts.connect = Duration::from_millis(200);
+    let timeouts = Timeouts { connect: Duration::from_millis(200), ..Timeouts::default() };
     let engine = Engine::with_timeouts(Loopback { hangs: true, ..Loopback::default() }, timeouts);
     let (code, outcome) = Ask::get("https://api.test/").refused(&engine).await;
     assert_eq!((code, outcome.sent_anything), (Code::ConnectFailed, false));
@@ -190,7 +189,10 @@ async fn both_versions_of_tls_are_spoken() {
                 let mut stream = acceptor.accept(stream).await.unwrap();
                 let mut head = [0; 4096];
                 let _ = stream.read(&mut head).await;
-                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{:?}", stream.get_ref().1.protocol_version().unwrap());
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\n{:?}",
+                    stream.get_ref().1.protocol_version().unwrap()
+                );
                 let _ = stream.write_all(answer.as_bytes()).await;
                 let _ = stream.read(&mut head).await;
             }
@@ -198,4 +200,17 @@ async fn both_versions_of_tls_are_spoken() {
         .await;
         assert_eq!(Ask::get(server.url("/")).run(&engine()).await.ok().text(), format!("{:?}", version.version));
     }
+}
+
+/// However many callers there are, few connections are kept.
+#[tokio::test]
+async fn few_connections_are_kept() {
+    let server = Server::start(Speaks::Http1, |_| text("ok")).await;
+    let engine = engine();
+    for caller in 0..40 {
+        Ask { caller, ..Ask::get(server.url("/")) }.run(&engine).await.ok();
+    }
+    assert_eq!(engine.connections(), 32);
+    Ask { caller: 39, ..Ask::get(server.url("/")) }.run(&engine).await.ok();
+    assert_eq!(server.connections(), 40, "those used last are kept");
 }

@@ -19,8 +19,22 @@ fn assert_clean(text: &[u8], secret: &str) {
     };
     let percent: String = secret.bytes().map(|b| format!("%{b:02X}")).collect();
     let unicode: String = secret.bytes().map(|b| format!("\\u{b:04x}")).collect();
-    for spelled in [secret.to_owned(), hex.to_uppercase(), hex, core(0), core(1), core(2), percent.to_lowercase(), percent, unicode] {
-        assert!(!text.windows(spelled.len()).any(|window| window == spelled.as_bytes()), "{spelled} in {}", String::from_utf8_lossy(text));
+    for spelled in [
+        secret.to_owned(),
+        hex.to_uppercase(),
+        hex,
+        core(0),
+        core(1),
+        core(2),
+        percent.to_lowercase(),
+        percent,
+        unicode,
+    ] {
+        assert!(
+            !text.windows(spelled.len()).any(|window| window == spelled.as_bytes()),
+            "{spelled} in {}",
+            String::from_utf8_lossy(text)
+        );
     }
 }
 
@@ -52,7 +66,8 @@ fn every_spelling(secret: &str) -> String {
     let unicode: String = secret.bytes().map(|b| format!("\\u{b:04X}")).collect();
     let base64 = (0..3).map(|skip| STANDARD.encode([&b"xyz"[..skip], secret.as_bytes(), b"tail"].concat()));
     let url = (0..3).map(|skip| URL_SAFE_NO_PAD.encode([&b"xyz"[..skip], secret.as_bytes()].concat()));
-    let all: Vec<String> = [secret.to_owned(), hex.to_uppercase(), hex, percent, unicode].into_iter().chain(base64).chain(url).collect();
+    let all: Vec<String> =
+        [secret.to_owned(), hex.to_uppercase(), hex, percent, unicode].into_iter().chain(base64).chain(url).collect();
     all.join(" and ")
 }
 
@@ -63,14 +78,21 @@ async fn in_every_spelling_and_encoding() {
             let spelled = every_spelling(SECRET);
             let padding = "plain text, left alone. ".repeat(1_000);
             let body = encode(encoding, format!("{padding}{spelled} {padding}").as_bytes()).await;
-            let server = Server::start(speaks, move |_| reply(200, &[("content-encoding", encoding), ("etag", "x")], body.clone())).await;
-            let answered = Ask::get(server.url("/")).header("accept-encoding", "gzip, br, zstd").run(&engine()).await.ok();
+            let server = Server::start(speaks, move |_| {
+                reply(200, &[("content-encoding", encoding), ("etag", "x")], body.clone())
+            })
+            .await;
+            let answered =
+                Ask::get(server.url("/")).header("accept-encoding", "gzip, br, zstd").run(&engine()).await.ok();
             let text = answered.text();
             assert_clean(text.as_bytes(), SECRET);
             assert_eq!(text.matches(MASKED).count(), 11, "{encoding}");
             assert!(text.starts_with(&padding) && text.ends_with(&padding));
             assert_eq!((answered.header("content-length"), answered.header("etag")), (None, Some("x")));
-            assert_eq!(answered.header("content-encoding"), if encoding == "identity" { Some("identity") } else { None });
+            assert_eq!(
+                answered.header("content-encoding"),
+                if encoding == "identity" { Some("identity") } else { None }
+            );
         }
     }
 }
@@ -80,7 +102,11 @@ async fn in_headers() {
     for speaks in BOTH {
         let server = Server::start(speaks, |_| {
             let spelled = every_spelling(SECRET);
-            reply(200, &[("x-echo", &spelled), ("link", &format!("<https://a.test/?k={SECRET}>; rel=next")), (SECRET, "y")], "")
+            reply(
+                200,
+                &[("x-echo", &spelled), ("link", &format!("<https://a.test/?k={SECRET}>; rel=next")), (SECRET, "y")],
+                "",
+            )
         })
         .await;
         let answered = Ask::get(server.url("/")).run(&engine()).await.ok();
@@ -140,7 +166,8 @@ async fn what_was_computed_from_it() {
 async fn other_text_is_left_alone() {
     let server = Server::start(Speaks::Http2, |seen| text(seen.body.clone())).await;
     let body = format!("{}\u{0}%41\\u0041\r\n{}", &SECRET[..SECRET.len() - 1], &SECRET[1..]);
-    let answered = Ask::post(server.url("/")).run_with(&engine(), BodySource::Inline(Bytes::from(body.clone()))).await.ok();
+    let answered =
+        Ask::post(server.url("/")).run_with(&engine(), BodySource::Inline(Bytes::from(body.clone()))).await.ok();
     assert_eq!(answered.text(), body);
 }
 

@@ -68,7 +68,10 @@ async fn certificates_that_prove_nothing() {
     let server = Server::start(Speaks::Http1, |_| text("ok")).await;
     let public = Ask { roots: None, ..Ask::get(server.url("/")) };
     assert_eq!(public.refused(&engine()).await.0, Code::TlsFailed);
-    let unreadable = Ask { roots: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()), ..Ask::get(server.url("/")) };
+    let unreadable = Ask {
+        roots: Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into()),
+        ..Ask::get(server.url("/"))
+    };
     assert_eq!(unreadable.refused(&engine()).await.0, Code::TlsFailed);
     assert!(server.seen().is_empty());
 }
@@ -150,7 +153,9 @@ async fn bodies_that_break_off() {
 
 #[tokio::test]
 async fn trailers_are_dropped() {
-    let server = saying(&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n"[..]).await;
+    let server =
+        saying(&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X\r\n\r\n2\r\nok\r\n0\r\nX: y\r\n\r\n"[..])
+            .await;
     let answered = Ask::get(server.url("/")).run(&engine()).await.ok();
     assert_eq!((answered.text().as_str(), answered.header("x"), answered.header("trailer")), ("ok", None, None));
 }
@@ -248,7 +253,8 @@ async fn compressed_bombs_meet_the_limit() {
     for encoding in ["gzip", "br", "zstd"] {
         let body = bomb(encoding).await;
         assert!(body.len() < 100 << 10, "{encoding}: {}", body.len());
-        let server = Server::start(Speaks::Http2, move |_| reply(200, &[("content-encoding", encoding)], body.clone())).await;
+        let server =
+            Server::start(Speaks::Http2, move |_| reply(200, &[("content-encoding", encoding)], body.clone())).await;
         let mut ask = Ask::get(server.url("/"));
         ask.limits.body_bytes_max = Some(1 << 20);
         let answered = ask.run(&engine()).await;
@@ -269,7 +275,8 @@ async fn compressed_bombs_meet_the_limit() {
 #[tokio::test]
 async fn a_large_window_is_refused() {
     let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 0x88, 0x01, 0x00, 0x00];
-    let server = Server::start(Speaks::Http1, move |_| reply(200, &[("content-encoding", "zstd")], frame.to_vec())).await;
+    let server =
+        Server::start(Speaks::Http1, move |_| reply(200, &[("content-encoding", "zstd")], frame.to_vec())).await;
     assert_eq!(refusal_of(&server).await.0, Code::HttpFailed);
 }
 

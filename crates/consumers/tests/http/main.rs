@@ -1,5 +1,6 @@
 //! The `http` consumer against servers on the loopback interface, kind and hostile.
 #![allow(clippy::unwrap_used, reason = "a test that meets the unexpected fails")]
+#![allow(clippy::disallowed_methods, reason = "some tests measure time")]
 
 mod support;
 

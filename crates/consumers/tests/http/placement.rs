@@ -28,7 +28,8 @@ async fn placed(speaks: Speaks, ask: impl FnOnce(&Server) -> Ask, body: BodySour
 #[tokio::test]
 async fn bearer() {
     for speaks in BOTH {
-        let (seen, _) = placed(speaks, |server| Ask::get(server.url("/v1?a=b")).header("x-own", "1"), BodySource::Empty).await;
+        let (seen, _) =
+            placed(speaks, |server| Ask::get(server.url("/v1?a=b")).header("x-own", "1"), BodySource::Empty).await;
         assert_eq!(seen.header("authorization"), Some(format!("Bearer {SECRET}").as_str()));
         assert_eq!((seen.uri.as_str(), seen.header("x-own")), ("/v1?a=b", Some("1")));
         assert_eq!(seen.header("user-agent"), Some("strongroom"));
@@ -42,7 +43,10 @@ async fn basic() {
     for speaks in BOTH {
         let placement = Placement::Basic { username: "ann".into() };
         let (seen, _) = placed(speaks, |server| Ask::get(server.url("/")).placed(placement), BodySource::Empty).await;
-        assert_eq!(seen.header("authorization"), Some(format!("Basic {}", STANDARD.encode(format!("ann:{SECRET}"))).as_str()));
+        assert_eq!(
+            seen.header("authorization"),
+            Some(format!("Basic {}", STANDARD.encode(format!("ann:{SECRET}"))).as_str())
+        );
     }
 }
 
@@ -64,7 +68,10 @@ async fn query() {
             let mut ask = Ask::get(server.url(path)).placed(Placement::Query { name: "api key".into() });
             ask.secret = b"sk/live+0123456789 &=%?#\xc3\xbc".to_vec();
             let answered = ask.run(&engine()).await.ok();
-            assert_eq!(server.only().uri, format!("{expected}api%20key=sk%2Flive%2B0123456789%20%26%3D%25%3F%23%C3%BC"));
+            assert_eq!(
+                server.only().uri,
+                format!("{expected}api%20key=sk%2Flive%2B0123456789%20%26%3D%25%3F%23%C3%BC")
+            );
             assert_eq!(answered.head.unwrap().url, server.url(path), "the caller sees its own URL");
         }
     }
@@ -93,10 +100,19 @@ async fn an_hmac_covers_what_the_item_says() {
             timestamp_header: Some("X-Timestamp".into()),
         })
     };
-    let all = vec![HmacPart::Method, HmacPart::Host, HmacPart::Path, HmacPart::Query, HmacPart::Timestamp, HmacPart::Body, HmacPart::BodySha256];
+    let all = vec![
+        HmacPart::Method,
+        HmacPart::Host,
+        HmacPart::Path,
+        HmacPart::Query,
+        HmacPart::Timestamp,
+        HmacPart::Body,
+        HmacPart::BodySha256,
+    ];
     for speaks in BOTH {
         let body = BodySource::Inline(Bytes::from_static(b"{\"a\":1}"));
-        let (seen, authority) = placed(speaks, |server| Ask::post(server.url("/v1/x?y=z")).placed(placement(all.clone())), body).await;
+        let (seen, authority) =
+            placed(speaks, |server| Ask::post(server.url("/v1/x?y=z")).placed(placement(all.clone())), body).await;
         let time = (NOW.0 / 1_000).to_string();
         let body_hash = hex(digest::digest(&digest::SHA256, b"{\"a\":1}").as_ref());
         let message = format!("POST\n{authority}\n/v1/x\ny=z\n{time}\n{{\"a\":1}}\n{body_hash}");
@@ -116,12 +132,20 @@ async fn an_hmac_covers_what_the_item_says() {
 #[tokio::test]
 async fn aws_signature_version_4() {
     for (speaks, service) in [(Speaks::Http1, "execute-api"), (Speaks::Http2, "s3")] {
-        let placement = Placement::AwsSigV4 { access_key_id: "AKIDEXAMPLE".into(), region: "eu-central-1".into(), service: service.into() };
+        let placement = Placement::AwsSigV4 {
+            access_key_id: "AKIDEXAMPLE".into(),
+            region: "eu-central-1".into(),
+            service: service.into(),
+        };
         let body = BodySource::Inline(Bytes::from_static(b"body"));
-        let ask = |server: &Server| Ask::post(server.url("/v1/a%20b?b=2&a=1")).placed(placement).header("x-amz-target", "T.List");
+        let ask = |server: &Server| {
+            Ask::post(server.url("/v1/a%20b?b=2&a=1")).placed(placement).header("x-amz-target", "T.List")
+        };
         let (seen, _) = placed(speaks, ask, body).await;
         let authorization = seen.header("authorization").unwrap();
-        let scope = format!("AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/eu-central-1/{service}/aws4_request, SignedHeaders=host;");
+        let scope = format!(
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260101/eu-central-1/{service}/aws4_request, SignedHeaders=host;"
+        );
         assert!(authorization.starts_with(&scope), "{authorization}");
         assert!(authorization.contains("x-amz-target"));
         assert_eq!(seen.header("x-amz-date"), Some("20260101T000000Z"));
@@ -132,7 +156,14 @@ async fn aws_signature_version_4() {
 #[tokio::test]
 async fn a_secret_that_does_not_fit_is_not_echoed() {
     let server = Server::start(Speaks::Http1, |_| text("ok")).await;
-    for secret in [&b"0123456789abcdef\n"[..], b"0123456789\r\nX: abcdef", b"0123456789abcde\x00", b" 0123456789abcdefg", b"0123456789abcdefg\t", b""] {
+    for secret in [
+        &b"0123456789abcdef\n"[..],
+        b"0123456789\r\nX: abcdef",
+        b"0123456789abcde\x00",
+        b" 0123456789abcdefg",
+        b"0123456789abcdefg\t",
+        b"",
+    ] {
         for placement in [Placement::Bearer, Placement::Header { name: "x-key".into(), prefix: String::new() }] {
             let mut ask = Ask::get(server.url("/")).placed(placement);
             ask.secret = secret.to_vec();
@@ -148,7 +179,17 @@ async fn a_secret_that_does_not_fit_is_not_echoed() {
 #[tokio::test]
 async fn a_policy_cannot_place_a_secret_in_a_framing_header() {
     let server = Server::start(Speaks::Http1, |_| text("ok")).await;
-    for name in ["Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade", "Proxy-Authorization", "TE", "not a name", ""] {
+    for name in [
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "Upgrade",
+        "Proxy-Authorization",
+        "TE",
+        "not a name",
+        "",
+    ] {
         let ask = Ask::get(server.url("/")).placed(Placement::Header { name: name.into(), prefix: String::new() });
         assert_eq!(ask.refused(&engine()).await.0, Code::ValueRefused, "{name}");
     }

@@ -57,7 +57,9 @@ async fn methods_and_bodies_follow_the_standard() {
         ("DELETE", 302, "DELETE /x 4"),
     ] {
         let server = redirecting(Speaks::Http1).await;
-        let mut ask = following(Ask::get(server.url(&format!("/{status}?/x")))).header("content-type", "text/plain").header("x-own", "1");
+        let mut ask = following(Ask::get(server.url(&format!("/{status}?/x"))))
+            .header("content-type", "text/plain")
+            .header("x-own", "1");
         ask.method = method;
         let answered = ask.run_with(&engine(), BodySource::Inline(Bytes::from_static(b"body"))).await.ok();
         assert_eq!(answered.text(), expected, "{method} {status}");
@@ -75,7 +77,11 @@ async fn a_streamed_body_cannot_be_repeated() {
         sender.send(Bytes::from_static(b"body")).await.unwrap();
         sender.finish();
         let answered = following(Ask::post(server.url(&format!("/{status}?/x")))).run_with(&engine(), body).await;
-        assert_eq!(answered.outcome.error.map(|refusal| refusal.code), refused.then_some(Code::RedirectRefused), "{status}");
+        assert_eq!(
+            answered.outcome.error.map(|refusal| refusal.code),
+            refused.then_some(Code::RedirectRefused),
+            "{status}"
+        );
     }
 }
 
@@ -150,7 +156,8 @@ async fn method_and_path_limits_hold() {
 
 #[tokio::test]
 async fn the_secret_in_a_location_goes_nowhere() {
-    let server = Server::start(Speaks::Http1, |_| reply(302, &[("location", &format!("/x/{SECRET}?k={SECRET}"))], "")).await;
+    let server =
+        Server::start(Speaks::Http1, |_| reply(302, &[("location", &format!("/x/{SECRET}?k={SECRET}"))], "")).await;
     assert_eq!(following(Ask::get(server.url("/"))).refused(&engine()).await.0, Code::RedirectRefused);
     let answered = Ask::get(server.url("/")).run(&engine()).await.ok();
     assert_eq!(answered.header("location"), Some(format!("/x/{MASKED}?k={MASKED}").as_str()));
@@ -164,7 +171,10 @@ async fn a_repeated_query_credential_is_placed_anew() {
         _ => text(seen.uri.clone()),
     })
     .await;
-    let answered = following(Ask::get(server.url("/v1?a=b")).placed(Placement::Query { name: "key".into() })).run(&engine()).await.ok();
+    let answered = following(Ask::get(server.url("/v1?a=b")).placed(Placement::Query { name: "key".into() }))
+        .run(&engine())
+        .await
+        .ok();
     assert_eq!(server.seen()[1].uri, format!("/v1/?a=b&key={SECRET}"));
     assert_eq!(answered.text(), format!("/v1/?a=b&key={MASKED}"));
     assert_eq!(answered.head.unwrap().url, server.url("/v1/?a=b"));

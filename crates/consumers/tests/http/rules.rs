@@ -12,16 +12,46 @@ async fn headers_that_are_not_for_guests() {
     let server = Server::start(Speaks::Http1, |_| text("ok")).await;
     let engine = engine();
     for name in [
-        "Host", "Content-Length", "Transfer-Encoding", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "TE",
-        "Trailer", "Upgrade", "Expect", "HTTP2-Settings", "Authorization", "AUTHORIZATION", "Cookie", "X-Api-Key", "x_api_key",
-        "Content_Length", "X-HTTP-Method-Override", "X_HTTP_Method_Override", "X-Original-URL", "X-Forwarded-Host", "Forwarded",
-        ":authority", ":path", "a b", "a:b", "a\r\nb", "", "ü",
+        "Host",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Expect",
+        "HTTP2-Settings",
+        "Authorization",
+        "AUTHORIZATION",
+        "Cookie",
+        "X-Api-Key",
+        "x_api_key",
+        "Content_Length",
+        "X-HTTP-Method-Override",
+        "X_HTTP_Method_Override",
+        "X-Original-URL",
+        "X-Forwarded-Host",
+        "Forwarded",
+        ":authority",
+        ":path",
+        "a b",
+        "a:b",
+        "a\r\nb",
+        "",
+        "ü",
     ] {
         let (code, outcome) = Ask::get(server.url("/")).header(name, "1").refused(&engine).await;
         assert_eq!((code, outcome.sent_anything), (Code::HeaderRefused, false), "{name}");
     }
     for value in ["a\r\nX: b", "a\nb", "a\0b", "\u{7f}", " a", "a ", "a\r", "\ta"] {
-        assert_eq!(Ask::get(server.url("/")).header("x-own", value).refused(&engine).await.0, Code::HeaderRefused, "{value:?}");
+        assert_eq!(
+            Ask::get(server.url("/")).header("x-own", value).refused(&engine).await.0,
+            Code::HeaderRefused,
+            "{value:?}"
+        );
     }
     assert!(server.seen().is_empty());
     Ask::get(server.url("/")).header("x-own", "a\tb ü").header("x-own", "").run(&engine).await.ok();
@@ -42,8 +72,14 @@ async fn headers_of_the_placement_are_nobodys() {
     let aws = Placement::AwsSigV4 { access_key_id: "A".into(), region: "r".into(), service: "s".into() };
     let own = Placement::Header { name: "X-My_Key".into(), prefix: String::new() };
     for (placement, name) in [
-        (hmac.clone(), "x-tag"), (hmac, "X_TIME"), (aws.clone(), "X-Amz-Date"), (aws.clone(), "x-amz-content-sha256"), (aws, "Authorization"),
-        (own.clone(), "x-my-key"), (own, "X_My_Key"), (Placement::Bearer, "authorization"),
+        (hmac.clone(), "x-tag"),
+        (hmac, "X_TIME"),
+        (aws.clone(), "X-Amz-Date"),
+        (aws.clone(), "x-amz-content-sha256"),
+        (aws, "Authorization"),
+        (own.clone(), "x-my-key"),
+        (own, "X_My_Key"),
+        (Placement::Bearer, "authorization"),
     ] {
         for for_guest in [true, false] {
             let ask = Ask { for_guest, ..Ask::get(server.url("/")).placed(placement.clone()).header(name, "1") };
@@ -78,8 +114,13 @@ async fn headers_are_counted() {
 async fn methods() {
     let server = Server::start(Speaks::Http1, |_| text("ok")).await;
     for (method, code) in [
-        ("get", Code::RequestMalformed), ("G T", Code::RequestMalformed), ("", Code::RequestMalformed), ("GET\r\n", Code::RequestMalformed),
-        ("TRACE", Code::LimitMethod), ("CONNECT", Code::LimitMethod), ("OPTIONS", Code::LimitMethod),
+        ("get", Code::RequestMalformed),
+        ("G T", Code::RequestMalformed),
+        ("", Code::RequestMalformed),
+        ("GET\r\n", Code::RequestMalformed),
+        ("TRACE", Code::LimitMethod),
+        ("CONNECT", Code::LimitMethod),
+        ("OPTIONS", Code::LimitMethod),
     ] {
         let ask = Ask { method, ..Ask::get(server.url("/")) };
         assert_eq!(ask.refused(&engine()).await.0, code, "{method}");
@@ -94,14 +135,29 @@ async fn methods() {
 async fn cookies_and_connection_headers_stay_behind() {
     for speaks in BOTH {
         let server = Server::start(speaks, move |_| {
-            let hop: &[(&str, &str)] = if speaks == Speaks::Http1 { &[("connection", "x-hop"), ("keep-alive", "5"), ("proxy-authenticate", "x")] } else { &[] };
-            let headers = [&[("set-cookie", "a=b"), ("set-cookie", "c=d"), ("x-own", "1"), ("x-hop", "1"), ("content-type", "text/plain")], hop].concat();
+            let hop: &[(&str, &str)] = if speaks == Speaks::Http1 {
+                &[("connection", "x-hop"), ("keep-alive", "5"), ("proxy-authenticate", "x")]
+            } else {
+                &[]
+            };
+            let headers = [
+                &[
+                    ("set-cookie", "a=b"),
+                    ("set-cookie", "c=d"),
+                    ("x-own", "1"),
+                    ("x-hop", "1"),
+                    ("content-type", "text/plain"),
+                ],
+                hop,
+            ]
+            .concat();
             reply(200, &headers, "body")
         })
         .await;
         let mut ask = Ask::get(server.url("/"));
         let names = |answered: &Answered| {
-            let mut names: Vec<String> = answered.head.as_ref().unwrap().headers.iter().map(|(name, _)| name.clone()).collect();
+            let mut names: Vec<String> =
+                answered.head.as_ref().unwrap().headers.iter().map(|(name, _)| name.clone()).collect();
             names.retain(|name| name != "date" && name != "x-hop");
             names.sort();
             names
@@ -133,9 +189,7 @@ async fn bodies_are_limited_both_ways() {
         assert!(server.seen().is_empty());
         // Found to be too long on the way.
         let (sender, body) = BodySource::stream(None);
-        let send = async move {
-            while sender.send(Bytes::from_static(&[0; 400])).await.is_ok() {}
-        };
+        let send = async move { while sender.send(Bytes::from_static(&[0; 400])).await.is_ok() {} };
         let (answered, ()) = futures_util::future::join(run(body), send).await;
         assert_eq!((answered.outcome.error.unwrap().code, answered.outcome.sent_anything), (Code::LimitBytes, true));
         assert!(answered.outcome.bytes_sent <= 1_000);
@@ -169,7 +223,10 @@ async fn a_body_that_breaks_off_is_no_complete_request() {
             let engine = impatient();
             let ask = Ask::post(server.url("/"));
             let (answered, ()) = futures_util::future::join(ask.run_with(&engine, body), send).await;
-            assert!(server.seen().iter().all(|seen| seen.body.len() == 8 && pieces == 3), "{speaks:?} {length:?} {pieces}");
+            assert!(
+                server.seen().iter().all(|seen| seen.body.len() == 8 && pieces == 3),
+                "{speaks:?} {length:?} {pieces}"
+            );
             if pieces != 3 {
                 assert_eq!(answered.outcome.error.unwrap().code, code, "{speaks:?} {length:?} {pieces}");
             }

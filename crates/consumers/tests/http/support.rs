@@ -6,7 +6,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -17,7 +17,9 @@ use hyper::body::{Body, Frame, Incoming};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
-use strongroom_consumers::http::{AnswerSink, BodySource, Engine, HttpJob, HttpOutcome, Timeouts, Tunnel, TunnelFuture, Tunnels};
+use strongroom_consumers::http::{
+    AnswerSink, BodySource, Engine, HttpJob, HttpOutcome, Timeouts, Tunnel, TunnelFuture, Tunnels,
+};
 use strongroom_crypto::locked::SecretBytes;
 use strongroom_wire::guest::{HttpBody, HttpCall, HttpHead};
 use strongroom_wire::policy::{Destination, HttpLimits, HttpPolicy, Placement};
@@ -82,7 +84,8 @@ impl Server {
                 let (head, body) = request.into_parts();
                 let Ok(body) = body.collect().await else { return text("broken off") };
                 let text_of = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-                let host = head.uri.authority().map(ToString::to_string).or_else(|| head.headers.get("host").map(text_of));
+                let host =
+                    head.uri.authority().map(ToString::to_string).or_else(|| head.headers.get("host").map(text_of));
                 let seen = Seen {
                     method: head.method.to_string(),
                     uri: head.uri.path_and_query().unwrap().to_string(),
@@ -101,7 +104,10 @@ impl Server {
     }
 
     /// A server that answers while the request may still be arriving.
-    pub(crate) async fn start_streaming<F>(speaks: Speaks, reply: impl Fn(usize, Request<Incoming>) -> F + Send + Sync + 'static) -> Self
+    pub(crate) async fn start_streaming<F>(
+        speaks: Speaks,
+        reply: impl Fn(usize, Request<Incoming>) -> F + Send + Sync + 'static,
+    ) -> Self
     where
         F: Future<Output = Reply> + Send + 'static,
     {
@@ -116,7 +122,11 @@ impl Server {
                 let io = TokioIo::new(stream);
                 let _ = match speaks {
                     Speaks::Http1 => hyper::server::conn::http1::Builder::new().serve_connection(io, service).await,
-                    Speaks::Http2 => hyper::server::conn::http2::Builder::new(TokioExecutor::new()).serve_connection(io, service).await,
+                    Speaks::Http2 => {
+                        hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                            .serve_connection(io, service)
+                            .await
+                    }
                 };
             }
         })
@@ -251,12 +261,16 @@ impl Authority {
         params.not_after = date_time_ymd(year, 12, 31);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(versions)
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))
-            .unwrap();
+        let mut config =
+            rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_no_client_auth()
+                .with_single_cert(
+                    vec![certificate.der().clone()],
+                    PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())),
+                )
+                .unwrap();
         config.alpn_protocols = vec![match speaks {
             Speaks::Http1 => b"http/1.1".to_vec(),
             Speaks::Http2 => b"h2".to_vec(),
@@ -287,7 +301,8 @@ impl Tunnels for Loopback {
             if let Some(code) = self.refuses {
                 return Err(Refusal::new(code));
             }
-            let stream = TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| Refusal::new(Code::ConnectFailed))?;
+            let stream =
+                TcpStream::connect(("127.0.0.1", port)).await.map_err(|_| Refusal::new(Code::ConnectFailed))?;
             stream.set_nodelay(true).unwrap();
             Ok(Tunnel { stream: Box::new(stream), address: format!("127.0.0.1:{port}") })
         })
@@ -301,7 +316,10 @@ pub(crate) fn engine() -> TestEngine {
 /// An engine that loses patience after a fraction of a second.
 pub(crate) fn impatient() -> TestEngine {
     let short = Duration::from_millis(400);
-    Engine::with_timeouts(Loopback::default(), Timeouts { connect: short, head: short, body_idle: short, pool_idle: short })
+    Engine::with_timeouts(
+        Loopback::default(),
+        Timeouts { connect: short, head: short, body_idle: short, pool_idle: short },
+    )
 }
 
 /// A call, before it becomes a job.
@@ -412,7 +430,7 @@ impl Ask {
 #[derive(Default)]
 pub(crate) struct Answered {
     pub(crate) head: Option<HttpHead>,
-    pub(crate) chunks: Vec<(Instant, Bytes)>,
+    pub(crate) chunks: Vec<Bytes>,
     pub(crate) outcome: HttpOutcome,
 }
 
@@ -423,7 +441,7 @@ impl Answered {
     }
 
     pub(crate) fn body(&self) -> Vec<u8> {
-        self.chunks.iter().flat_map(|(_, chunk)| chunk.iter().copied()).collect()
+        self.chunks.concat()
     }
 
     pub(crate) fn text(&self) -> String {
@@ -445,7 +463,7 @@ impl AnswerSink for Answered {
 
     fn chunk(&mut self, chunk: Bytes) -> impl Future<Output = Result<(), Refusal>> {
         assert!(self.head.is_some() && !chunk.is_empty() && chunk.len() <= 64 * 1024);
-        self.chunks.push((Instant::now(), chunk));
+        self.chunks.push(chunk);
         std::future::ready(Ok(()))
     }
 }
