@@ -11,7 +11,7 @@ pids=()
 cleanup() {
     for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
     wait 2>/dev/null || true
-    [ -n "${KEEP:-}" ] && cp -r "$work" "$KEEP"; rm -rf "$work"
+    rm -rf "$work"
 }
 trap cleanup EXIT
 
@@ -30,7 +30,7 @@ chmod 600 "$work/passphrase"
 export STRONGROOM_PASSPHRASE_FILE=$work/passphrase
 
 step "A server for this machine"
-strongroom serve --data "$work/data" --shares "$work/shares" >"$work/serve.log" 2>&1 &
+"$bin/strongroom" serve --data "$work/data" --shares "$work/shares" >"$work/serve.log" 2>&1 &
 pids+=($!)
 until_there "$STRONGROOM_SOCKET"
 echo "serving"

@@ -141,6 +141,11 @@ impl Ledger {
         Ok(())
     }
 
+    /// How many marks there are.
+    pub fn depth(&self) -> usize {
+        self.marks.len()
+    }
+
     /// Keeps what came after the last mark.
     ///
     /// # Errors

@@ -262,6 +262,11 @@ impl<S: Storage> Vault<S> {
         let done = self.make_durable(cx);
         let mut effects = std::mem::take(&mut self.effects);
         if let Err(refusal) = done {
+            for effect in &effects {
+                if let (Effect::Http(run), Some(open)) = (effect, &mut self.open) {
+                    open.running.remove(&run.run);
+                }
+            }
             effects = effects.into_iter().filter_map(|effect| refuse(effect, &refusal)).collect();
             self.chain_writes.clear();
             if self.broken {
@@ -347,23 +352,26 @@ impl<S: Storage> Vault<S> {
         self.in_transaction(cx, |vault, cx| vault.device_act(device, body, &request, None, cx))
     }
 
-    /// Runs `act` so that nothing of it remains when it refuses.
+    /// Runs `act` so that nothing of it remains when it refuses, but for what it made durable itself.
     pub(crate) fn in_transaction<T>(
         &mut self,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Self, &mut Context<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let (effects, chains) = (self.effects.len(), self.chain_writes.len());
-        let size = match &mut self.open {
+        let (size, depth) = match &mut self.open {
             Some(open) => {
                 let size = open.ledger.size();
                 open.ledger.mark(&mut self.disk)?;
-                size
+                (size, open.ledger.depth())
             }
             None => return act(self, cx),
         };
         let result = act(self, cx);
         let Some(open) = &mut self.open else { return result };
+        if open.ledger.depth() < depth {
+            return result;
+        }
         match result {
             Ok(value) => {
                 open.ledger.keep(&mut self.disk)?;
