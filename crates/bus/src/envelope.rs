@@ -143,7 +143,8 @@ pub const CONNECTION_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
 /// What a NATS server can be told to carry at most (`max_payload`; its default is 1 MiB).
 const NATS_PAYLOAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 const _: () = assert!(ENVELOPE_BYTES_MAX <= NATS_PAYLOAD_BYTES_MAX);
-const _: () = assert!(limits::SEALED_FRAME_BYTES_MAX + (WINDOW_COST_OF_ONE as usize) <= CONNECTION_WINDOW_BYTES as usize);
+const _: () =
+    assert!(limits::SEALED_FRAME_BYTES_MAX + (WINDOW_COST_OF_ONE as usize) <= CONNECTION_WINDOW_BYTES as usize);
 
 #[cfg(test)]
 mod tests {

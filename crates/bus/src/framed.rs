@@ -106,7 +106,8 @@ impl<R: AsyncRead + Unpin> Reader<R> {
             }
         }
         let whole = LENGTH_BYTES + self.announced()?.unwrap_or(0);
-        if self.filled.start > 0 && (self.filled.start + whole > self.buffer.len() || self.filled.end == self.buffer.len())
+        if self.filled.start > 0
+            && (self.filled.start + whole > self.buffer.len() || self.filled.end == self.buffer.len())
         {
             self.buffer.copy_within(self.filled.clone(), 0);
             self.filled = 0..self.filled.len();

@@ -123,12 +123,8 @@ impl LinkBus {
     /// Connects over `stream`; needs the runtime. Subscriptions end when the link does.
     pub fn connect(stream: UnixStream) -> Self {
         let (read, write) = stream.into_split();
-        let link = Link {
-            outbox: outbox(),
-            fanout: Fanout::default(),
-            asked: Mutex::default(),
-            next: AtomicU32::new(0),
-        };
+        let link =
+            Link { outbox: outbox(), fanout: Fanout::default(), asked: Mutex::default(), next: AtomicU32::new(0) };
         let link = Arc::new(link);
         tokio::spawn(run(Arc::clone(&link), read, write));
         Self(link)

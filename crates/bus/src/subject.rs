@@ -34,8 +34,7 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic there is.
-    pub const ALL: [Self; 6] =
-        [Self::ToVault, Self::ToDevice, Self::Control, Self::Events, Self::Inbox, Self::Profile];
+    pub const ALL: [Self; 6] = [Self::ToVault, Self::ToDevice, Self::Control, Self::Events, Self::Inbox, Self::Profile];
 
     /// The first and the last part of its subjects.
     pub fn parts(self) -> (&'static str, &'static str) {

@@ -413,7 +413,7 @@ impl<S: Storage> Vault<S> {
                         return Err(Refusal::new(Code::ClassRefused)
                             .detail("A secret value does not become a shown one; add a new field instead."));
                     }
-                    self.to_history(id, &draft.name, &old)?;
+                    self.keep_version(id, &draft.name, &old)?;
                     old.version + 1
                 }
                 None => self.newest_version(id, &draft.name)? + 1,
@@ -423,7 +423,7 @@ impl<S: Storage> Vault<S> {
         for name in remove {
             let old: Field =
                 self.get(Table::Fields, &field_key(id, name))?.ok_or(Refusal::new(Code::FieldUnknown))?;
-            self.to_history(id, name, &old)?;
+            self.keep_version(id, name, &old)?;
             self.delete(Table::Fields, &field_key(id, name))?;
         }
         let fields = self.all::<Field>(Table::Fields, id.as_bytes())?;
@@ -452,7 +452,7 @@ impl<S: Storage> Vault<S> {
         Ok(self.all::<Field>(Table::History, &prefix)?.iter().map(|(_, field)| field.version).max().unwrap_or(0))
     }
 
-    fn to_history(&mut self, id: ItemId, name: &FieldName, field: &Field) -> Result<(), Refusal> {
+    fn keep_version(&mut self, id: ItemId, name: &FieldName, field: &Field) -> Result<(), Refusal> {
         self.put(Table::History, &history_key(id, name, field.version), field)?;
         let kept = self.opened()?.0.config.history_versions.unwrap_or(limits::HISTORY_VERSIONS_DEFAULT) as usize;
         let prefix = [id.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat();

@@ -405,7 +405,7 @@ impl<S: Storage> Vault<S> {
         let Some(open) = &self.open else {
             return Err(Refusal::new(Code::VaultLocked).hint("strongroom unlock"));
         };
-        if operation != Operation::SessionBegin && !open.sessions.get(&device).is_some_and(|until| *until > ticks) {
+        if operation != Operation::SessionBegin && open.sessions.get(&device).is_none_or(|until| *until <= ticks) {
             return Err(Refusal::new(Code::SessionRequired).hint("strongroom unlock"));
         }
         if needed >= Freshness::Factor {

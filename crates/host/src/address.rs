@@ -64,24 +64,25 @@ fn reach_v6(address: Ipv6Addr) -> Reach {
         Rule::Is(reach) => reach,
         Rule::Embeds(at) => reach_v4(embedded(bits, at)),
         Rule::Compatible => reach_v4(embedded(bits, 96)).max(Reach::Private),
-        Rule::LocalNat64 => local_nat64(bits),
+        Rule::LocalNat64 => local_nat64(address),
         // RFC 4380, section 4: the server as it is, the client with every bit turned over.
         Rule::Teredo => reach_v4(embedded(bits, 32)).max(reach_v4(Ipv4Addr::from_bits(!embedded(bits, 96).to_bits()))),
     }
 }
 
-/// RFC 8215: a network's own translator, with the IPv4 address at a place of its choice (RFC 6052, section 2.2). The worst
-/// reading counts, and the prefix itself is not global.
-fn local_nat64(bits: u128) -> Reach {
-    let skipping_bits_64_to_71 = |before: u32| {
-        let head = (bits >> (128 - 64)) as u64 & ((1 << (64 - before)) - 1);
-        let tail = (bits >> (128 - 72 - (before - 32))) as u64 & ((1 << (before - 32)) - 1);
-        Ipv4Addr::from_bits(u32::try_from(head << (before - 32) | tail).unwrap_or(0))
-    };
-    let readings = [skipping_bits_64_to_71(48), skipping_bits_64_to_71(56), embedded(bits, 72), embedded(bits, 96)];
-    // An unused reading is all zeros or part of another: only one that is never allowed changes the answer.
-    let metadata = readings.into_iter().any(|reading| METADATA_V4.contains(&reading));
-    if metadata { Reach::Never } else { reach_v4(embedded(bits, 96)).max(Reach::Private) }
+/// RFC 8215: a network's own translator, with the IPv4 address at a place of its choice (RFC 6052, section 2.2). The prefix
+/// itself is not global, so only a reading that is never allowed changes the answer.
+fn local_nat64(address: Ipv6Addr) -> Reach {
+    let o = address.octets();
+    // Prefixes of 48, 56, 64 and 96 bits; octet 8 holds no part of the address.
+    let readings = [
+        [o[6], o[7], o[9], o[10]],
+        [o[7], o[9], o[10], o[11]],
+        [o[9], o[10], o[11], o[12]],
+        [o[12], o[13], o[14], o[15]],
+    ];
+    let metadata = readings.into_iter().any(|reading| METADATA_V4.contains(&reading.into()));
+    if metadata { Reach::Never } else { Reach::Private }
 }
 
 fn embedded(bits: u128, at: u32) -> Ipv4Addr {
@@ -164,22 +165,22 @@ const V6: &[(Ipv6Addr, u32, Rule)] = &[
     (v6(0x64, 0xff9b, 0, 0, 0), 96, Rule::Embeds(96)), // NAT64
     (v6(0x64, 0xff9b, 1, 0, 0), 48, Rule::LocalNat64),
     (v6(0x2001, 0, 0, 0, 0), 32, Rule::Teredo),
-    (v6(0x2001, 1, 0, 0, 1), 128, GLOBAL),     // PCP anycast
-    (v6(0x2001, 1, 0, 0, 2), 128, GLOBAL),     // TURN anycast
-    (v6(0x2001, 1, 0, 0, 3), 128, GLOBAL),     // DNS-SD SRP anycast
-    (v6(0x2001, 2, 0, 0, 0), 48, PRIVATE),     // benchmarking
-    (v6(0x2001, 3, 0, 0, 0), 32, GLOBAL),      // AMT
-    (v6(0x2001, 4, 0x112, 0, 0), 48, GLOBAL),  // AS112
-    (v6(0x2001, 0x20, 0, 0, 0), 28, GLOBAL),   // ORCHIDv2
-    (v6(0x2001, 0x30, 0, 0, 0), 28, GLOBAL),   // drone remote id
-    (v6(0x2001, 0, 0, 0, 0), 23, NEVER),       // IETF protocol assignments
-    (v6(0x2001, 0xdb8, 0, 0, 0), 32, NEVER),   // documentation
+    (v6(0x2001, 1, 0, 0, 1), 128, GLOBAL),          // PCP anycast
+    (v6(0x2001, 1, 0, 0, 2), 128, GLOBAL),          // TURN anycast
+    (v6(0x2001, 1, 0, 0, 3), 128, GLOBAL),          // DNS-SD SRP anycast
+    (v6(0x2001, 2, 0, 0, 0), 48, PRIVATE),          // benchmarking
+    (v6(0x2001, 3, 0, 0, 0), 32, GLOBAL),           // AMT
+    (v6(0x2001, 4, 0x112, 0, 0), 48, GLOBAL),       // AS112
+    (v6(0x2001, 0x20, 0, 0, 0), 28, GLOBAL),        // ORCHIDv2
+    (v6(0x2001, 0x30, 0, 0, 0), 28, GLOBAL),        // drone remote id
+    (v6(0x2001, 0, 0, 0, 0), 23, NEVER),            // IETF protocol assignments
+    (v6(0x2001, 0xdb8, 0, 0, 0), 32, NEVER),        // documentation
     (v6(0x2002, 0, 0, 0, 0), 16, Rule::Embeds(16)), // 6to4
-    (v6(0x3fff, 0, 0, 0, 0), 20, NEVER),       // documentation
-    (v6(0x2000, 0, 0, 0, 0), 3, GLOBAL),       // global unicast
-    (v6(0xfc00, 0, 0, 0, 0), 7, PRIVATE),      // unique local
-    (v6(0xfe80, 0, 0, 0, 0), 10, PRIVATE),     // link-local
-    (v6(0xfec0, 0, 0, 0, 0), 10, PRIVATE),     // site-local, withdrawn
+    (v6(0x3fff, 0, 0, 0, 0), 20, NEVER),            // documentation
+    (v6(0x2000, 0, 0, 0, 0), 3, GLOBAL),            // global unicast
+    (v6(0xfc00, 0, 0, 0, 0), 7, PRIVATE),           // unique local
+    (v6(0xfe80, 0, 0, 0, 0), 10, PRIVATE),          // link-local
+    (v6(0xfec0, 0, 0, 0, 0), 10, PRIVATE),          // site-local, withdrawn
 ];
 
 #[cfg(test)]
@@ -248,9 +249,9 @@ mod tests {
         ("8.8.8.8", Reach::Global),
         ("::", Reach::Never),
         ("::1", Reach::Private),
-        ("::2", Reach::Never),             // compatible with 0.0.0.2
-        ("::127.0.0.1", Reach::Private),   // compatible
-        ("::8.8.8.8", Reach::Private),     // compatible: withdrawn, not global
+        ("::2", Reach::Never),           // compatible with 0.0.0.2
+        ("::127.0.0.1", Reach::Private), // compatible
+        ("::8.8.8.8", Reach::Private),   // compatible: withdrawn, not global
         ("::169.254.169.254", Reach::Never),
         ("::ffff:8.8.8.8", Reach::Global),
         ("::ffff:10.0.0.1", Reach::Private),
@@ -274,11 +275,11 @@ mod tests {
         ("100:0:0:1::1", Reach::Never),
         ("1fff:ffff::1", Reach::Never),
         ("2000::1", Reach::Global),
-        ("2001::1", Reach::Never), // Teredo with server 0.0.0.0
-        ("2001:0:808:808:0:0:f7f7:f7f7", Reach::Global), // server and client 8.8.8.8
+        ("2001::1", Reach::Never),                        // Teredo with server 0.0.0.0
+        ("2001:0:808:808:0:0:f7f7:f7f7", Reach::Global),  // server and client 8.8.8.8
         ("2001:0:808:808:0:0:f5ff:fffe", Reach::Private), // client 10.0.0.1
-        ("2001:0:a00:1:0:0:f7f7:f7f7", Reach::Private), // server 10.0.0.1
-        ("2001:0:808:808:0:0:5601:5601", Reach::Never), // client 169.254.169.254
+        ("2001:0:a00:1:0:0:f7f7:f7f7", Reach::Private),   // server 10.0.0.1
+        ("2001:0:808:808:0:0:5601:5601", Reach::Never),   // client 169.254.169.254
         ("2001:1::1", Reach::Global),
         ("2001:1::2", Reach::Global),
         ("2001:1::3", Reach::Global),

@@ -2,25 +2,47 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use strongroom_bus::ConnectionId;
 use strongroom_bus::envelope::CONNECTION_WINDOW_BYTES;
 use strongroom_wire::limits;
 
 /// What a connection has on its way to the vault. Shared by the router, which adds, and the vault's task, which takes away.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Flow(Arc<AtomicU32>);
+#[derive(Clone, Debug)]
+pub(crate) struct Flow(Arc<Bytes>);
+
+#[derive(Debug)]
+struct Bytes {
+    own: AtomicU32,
+    everybodys: Arc<AtomicU64>,
+}
 
 impl Flow {
-    /// Counts bytes that came; `false` where they are more than the services were given leave for.
+    /// For a further connection; `everybodys` is the sum of all of them.
+    pub(crate) fn new(everybodys: Arc<AtomicU64>) -> Self {
+        Self(Arc::new(Bytes { own: AtomicU32::new(0), everybodys }))
+    }
+
+    /// Counts bytes that came; `false` where they are more than the services were given leave for, or more than the host
+    /// holds for all vaults together.
     pub(crate) fn came(&self, bytes: u32) -> bool {
-        let add = |used: u32| used.checked_add(bytes).filter(|used| *used <= CONNECTION_WINDOW_BYTES);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        let add = |own: u32| own.checked_add(bytes).filter(|own| *own <= CONNECTION_WINDOW_BYTES);
+        if self.0.own.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
+            return false;
+        }
+        self.0.everybodys.fetch_add(u64::from(bytes), Ordering::Relaxed) < HELD_BYTES_MAX
     }
 
     fn left(&self, bytes: u32) {
-        self.0.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.own.fetch_sub(bytes, Ordering::Relaxed);
+        self.0.everybodys.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.everybodys.fetch_sub(u64::from(*self.own.get_mut()), Ordering::Relaxed);
     }
 }
 
@@ -102,29 +124,49 @@ impl Channels {
     }
 }
 
+/// Bytes on their way to all vaults together: enough for 256 clients with full windows.
+const HELD_BYTES_MAX: u64 = 256 * CONNECTION_WINDOW_BYTES as u64;
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn flow() -> Flow {
+        Flow::new(Arc::default())
+    }
+
+    #[test]
+    fn a_connection_that_is_gone_holds_nothing() {
+        let everybodys = Arc::new(AtomicU64::new(0));
+        let flows: Vec<_> = (0..256).map(|_| Flow::new(Arc::clone(&everybodys))).collect();
+        assert!(flows.iter().all(|flow| flow.came(CONNECTION_WINDOW_BYTES)));
+        assert!(!Flow::new(Arc::clone(&everybodys)).came(1));
+        drop(flows);
+        assert_eq!(everybodys.load(Ordering::Relaxed), 0);
+    }
 
     const ONE: ConnectionId = ConnectionId(71);
 
     #[test]
     fn numbers_count_up_and_are_not_reused() {
         let mut channels = Channels::default();
-        assert_eq!(channels.open(ONE, Flow::default()), Some(1));
+        assert_eq!(channels.open(ONE, flow()), Some(1));
         assert_eq!(channels.whose(1), Whose::Of(ONE));
         assert_eq!(channels.close(ONE), Some(1));
-        assert_eq!((channels.whose(0), channels.whose(1), channels.whose(2)), (Whose::Never, Whose::Closed, Whose::Never));
-        assert_eq!(channels.open(ONE, Flow::default()), Some(2));
+        assert_eq!(
+            (channels.whose(0), channels.whose(1), channels.whose(2)),
+            (Whose::Never, Whose::Closed, Whose::Never)
+        );
+        assert_eq!(channels.open(ONE, flow()), Some(2));
         for number in 2..=limits::CHANNELS_MAX as u64 {
-            assert!(channels.open(ConnectionId(1_000 + number), Flow::default()).is_some());
+            assert!(channels.open(ConnectionId(1_000 + number), flow()).is_some());
         }
-        assert_eq!(channels.open(ConnectionId(0), Flow::default()), None);
+        assert_eq!(channels.open(ConnectionId(0), flow()), None);
     }
 
     #[test]
     fn a_window_is_given_back_as_it_is_used() {
-        let flow = Flow::default();
+        let flow = flow();
         let mut channels = Channels::default();
         channels.open(ONE, flow.clone());
         assert!(flow.came(CONNECTION_WINDOW_BYTES) && !flow.came(1));

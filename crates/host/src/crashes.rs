@@ -61,9 +61,8 @@ mod tests {
         let policy = RestartPolicy::default();
         let mut crashes = Crashes::new(policy);
         let now = Instant::now();
-        let waits: Vec<_> = (0..9)
-            .map(|_| (crashes.crashed(now, Duration::from_secs(1)), crashes.wait_secs(now)))
-            .collect();
+        let waits: Vec<_> =
+            (0..9).map(|_| (crashes.crashed(now, Duration::from_secs(1)), crashes.wait_secs(now))).collect();
         let held = |secs| (Some(secs), Some(secs + 1));
         assert_eq!(waits[..5], [(None, None), (None, Some(2)), held(60), held(120), held(240)]);
         assert_eq!(waits[8], held(900));

@@ -123,7 +123,9 @@ impl Folders {
     /// Removes what a host that was killed in the middle of a deletion left.
     fn finish_deletions(&self) {
         let Ok(entries) = fs::read_dir(&self.vaults) else { return };
-        for entry in entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DOOMED.as_bytes())) {
+        for entry in
+            entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DOOMED.as_bytes()))
+        {
             let removed = fs::remove_dir_all(entry.path()).is_ok();
             log::info("deletion_finished", &[("removed", &removed)]);
         }
@@ -200,7 +202,9 @@ mod tests {
         assert!(!folders.has(VAULT) && folders.share(VAULT).is_none());
         folders.create(VAULT).expect("made");
         assert!(folders.has(VAULT) && folders.share(VAULT).is_some() && folders.count().expect("counts") == 1);
-        for (path, mode) in [(folders.of(VAULT), 0o700), (folders.share_path(VAULT), 0o600), (folders.shares.clone(), 0o700)] {
+        for (path, mode) in
+            [(folders.of(VAULT), 0o700), (folders.share_path(VAULT), 0o600), (folders.shares.clone(), 0o700)]
+        {
             assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, mode);
         }
         assert!(matches!(folders.create(VAULT), Err(CreateVaultError::Exists)));
@@ -228,7 +232,10 @@ mod tests {
         assert!(matches!(inside, FoldersError::SharesInside));
         let _first = Folders::open(&data, &root.path().join("shares")).expect("opens");
         let second = Folders::open(&data, &root.path().join("shares")).expect_err("in use");
-        assert_eq!(second.to_string(), format!("another server uses this data folder (process {})", std::process::id()));
+        assert_eq!(
+            second.to_string(),
+            format!("another server uses this data folder (process {})", std::process::id())
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom_bus::{Bus, BusError, Filter, Topic};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -47,6 +48,7 @@ impl Host {
     /// # Errors
     /// [`StartHostError`]: nothing was started.
     pub async fn start<B: Bus>(config: HostConfig, bus: B) -> Result<Self, StartHostError> {
+        raise_file_limit();
         std::fs::metadata(&config.vault_program).map_err(StartHostError::Program)?;
         let folders = Arc::new(Folders::open(&config.data_dir, &config.share_dir)?);
         let count = folders.count().map_err(StartHostError::System)?;
@@ -88,4 +90,11 @@ impl Host {
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.keeper
     }
+}
+
+/// Each vault process takes two descriptors, each tunnel one. What the system allows is taken; without it there is room for
+/// fewer.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }

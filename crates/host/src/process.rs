@@ -62,7 +62,8 @@ impl Process {
     ) -> Result<Self, Code> {
         let (config, folders) = (Arc::clone(config), Arc::clone(folders));
         let launched = keeper.run(move || launch(vault, &config, &folders)).await.map_err(|_| Code::Bug)?;
-        let (child, socket) = launched.inspect_err(|code| log::warn("vault_not_started", &[("vault", &vault), ("code", code)]))?;
+        let (child, socket) =
+            launched.inspect_err(|code| log::warn("vault_not_started", &[("vault", &vault), ("code", code)]))?;
         let pid = child.id();
         let process = Self::attach(child, socket).map_err(|error| {
             log::warn("vault_not_started", &[("vault", &vault), ("kind", &error.kind())]);
@@ -97,7 +98,9 @@ impl Process {
     pub(crate) async fn next(&mut self) -> Result<Option<FromVault>, Misbehaved> {
         match self.reader.next().await {
             Ok(Some(bytes)) => FromVault::decode(bytes).map(Some).map_err(|_| Misbehaved("malformed")),
-            Ok(None) | Err(strongroom_bus::framed::ReadError::Io(_) | strongroom_bus::framed::ReadError::Truncated) => Ok(None),
+            Ok(None) | Err(strongroom_bus::framed::ReadError::Io(_) | strongroom_bus::framed::ReadError::Truncated) => {
+                Ok(None)
+            }
             Err(_) => Err(Misbehaved("oversized")),
         }
     }

@@ -1,7 +1,7 @@
 //! From the bus to the task of each vault.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_bus::{Bus, ConnectionId, Envelope, Kind, Subject, Subscription, Topic, log};
@@ -54,6 +54,10 @@ impl Connections {
         }
     }
 
+    fn take_all_of(&self, vault: VaultId) -> Vec<ConnectionId> {
+        self.lock().extract_if(|_, connection| connection.vault == vault).map(|(id, _)| id).collect()
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<ConnectionId, Connection>> {
         // No code panics between two halves of a change.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -68,12 +72,21 @@ pub(crate) struct Router<B> {
     whose: HashMap<Id, VaultId>,
     /// Vaults that there are or are being made.
     count: Arc<AtomicUsize>,
+    /// Bytes on their way to all vaults.
+    held: Arc<AtomicU64>,
 }
 
 impl<B: Bus> Router<B> {
     pub(crate) fn new(shared: Arc<Shared<B>>, count: usize) -> Self {
         let count = Arc::new(AtomicUsize::new(count));
-        Self { shared, vaults: HashMap::new(), tasks: JoinSet::new(), whose: HashMap::new(), count }
+        Self {
+            shared,
+            vaults: HashMap::new(),
+            tasks: JoinSet::new(),
+            whose: HashMap::new(),
+            count,
+            held: Arc::default(),
+        }
     }
 
     /// Until the host stops; then waits for the vaults to have stopped.
@@ -85,13 +98,13 @@ impl<B: Bus> Router<B> {
                     Some(envelope) => self.route(envelope).await,
                     None => break log::error("bus_gone", &[]),
                 },
-                Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended),
+                Some(ended) = self.tasks.join_next_with_id() => self.task_ended(ended).await,
                 () = stopped(&mut stop) => break,
             }
         }
         self.vaults.clear();
         while let Some(ended) = self.tasks.join_next_with_id().await {
-            self.task_ended(ended);
+            self.task_ended(ended).await;
         }
     }
 
@@ -107,12 +120,11 @@ impl<B: Bus> Router<B> {
 
     async fn open(&mut self, envelope: &Envelope) {
         let (vault, connection) = (envelope.subject.member, envelope.connection);
-        let known = self.vaults.contains_key(&vault) || self.shared.folders.has(vault);
-        if !known {
+        if !self.shared.folders.has(vault) {
             return self.refuse(envelope, Code::VaultUnknown.into()).await;
         }
         let asks = self.asks_of(vault);
-        let flow = Flow::default();
+        let flow = Flow::new(Arc::clone(&self.held));
         let taken = {
             let mut connections = self.shared.connections.lock();
             if connections.contains_key(&connection) {
@@ -203,7 +215,7 @@ impl<B: Bus> Router<B> {
         asks
     }
 
-    fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
+    async fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
         let id = match ended {
             Ok((id, ())) => id,
             Err(error) => {
@@ -219,7 +231,11 @@ impl<B: Bus> Router<B> {
         if !self.shared.folders.has(vault) {
             self.count.fetch_sub(1, Ordering::Relaxed);
         }
-        self.shared.connections.lock().retain(|_, connection| connection.vault != vault);
+        for connection in self.shared.connections.take_all_of(vault) {
+            let subject = Subject { member: vault, topic: Topic::ToDevice };
+            // Where the bus is gone, so are they.
+            let _ = self.shared.bus.publish(Envelope::new(subject, connection, Kind::Close)).await;
+        }
     }
 }
 

@@ -44,13 +44,7 @@ pub(crate) fn create(path: &Path) -> io::Result<()> {
     file.write_all(&text)?;
     file.sync_all()?;
     let folder = File::open(path.parent().unwrap_or(Path::new(".")))?;
-    rustix::fs::renameat_with(
-        rustix::fs::CWD,
-        &unfinished,
-        rustix::fs::CWD,
-        path,
-        rustix::fs::RenameFlags::NOREPLACE,
-    )?;
+    rustix::fs::renameat_with(rustix::fs::CWD, &unfinished, rustix::fs::CWD, path, rustix::fs::RenameFlags::NOREPLACE)?;
     folder.sync_all()
 }
 
@@ -134,7 +128,16 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a.share");
         let good = "1f".repeat(32);
-        let bad = ["", "\n", &good[..62], &good[..63], &format!("{good}1f"), &"00".repeat(32), &"1F".repeat(32), &"zz".repeat(32)];
+        let bad = [
+            "",
+            "\n",
+            &good[..62],
+            &good[..63],
+            &format!("{good}1f"),
+            &"00".repeat(32),
+            &"1F".repeat(32),
+            &"zz".repeat(32),
+        ];
         for text in bad {
             fs::write(&path, text).expect("written");
             assert!(read(&path).is_none(), "{text}");

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use strongroom_bus::framed::Outbox;
@@ -95,8 +95,14 @@ impl Tunnel {
 
     async fn splice(&mut self, stream: TcpStream) -> io::Result<()> {
         let (read, write) = stream.into_split();
-        let down = pass_down(self.id, &self.outbox, &self.down_credit, read);
-        let up = pass_up(self.id, &self.outbox, &self.up_credit, &mut self.up, write);
+        let broken = AtomicBool::new(false);
+        let down = pass_down(self.id, &self.outbox, &self.down_credit, read, &broken);
+        let up = async {
+            // A far end that takes no more may still have something to say: the other way goes on, and ends it.
+            let outcome = pass_up(self.id, &self.outbox, &self.up_credit, &mut self.up, write).await;
+            broken.store(outcome.is_err(), Ordering::Relaxed);
+            io::Result::Ok(())
+        };
         tokio::try_join!(up, down).map(|_| ())
     }
 
@@ -127,18 +133,28 @@ async fn pass_up(
 }
 
 /// Far end to vault: nothing is read without leave, so a slow vault slows the far end down.
-async fn pass_down(id: u32, outbox: &Outbox, credit: &Credit, mut read: OwnedReadHalf) -> io::Result<()> {
+async fn pass_down(
+    id: u32,
+    outbox: &Outbox,
+    credit: &Credit,
+    mut read: OwnedReadHalf,
+    broken: &AtomicBool,
+) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES];
     loop {
         let room = credit.some(buffer.len()).await;
         outbox.room().await.map_err(io::Error::other)?;
         let count = read.read(&mut buffer[..room]).await?;
-        if count == 0 {
+        if count > 0 {
+            credit.spend(count);
+            tell(outbox, &ToVault::TunnelData(id, buffer[..count].to_vec()));
+        } else if broken.load(Ordering::Relaxed) {
+            // The error of a reset is told once, and the writer was told: this is no end in order.
+            return Err(io::ErrorKind::ConnectionReset.into());
+        } else {
             tell(outbox, &ToVault::TunnelEnd(id));
             return Ok(());
         }
-        credit.spend(count);
-        tell(outbox, &ToVault::TunnelData(id, buffer[..count].to_vec()));
     }
 }
 

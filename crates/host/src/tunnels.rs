@@ -9,7 +9,7 @@ use strongroom_wire::{Code, limits};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
 
-use crate::process::Misbehaved;
+use crate::process::{Misbehaved, OUTBOX_BYTES_HIGH};
 use crate::resolve::Resolver;
 use crate::tunnel::{Credit, Tunnel, Up};
 
@@ -44,7 +44,8 @@ impl Tunnels {
             return Err(Misbehaved("tunnel_number_reused"));
         }
         self.last = id;
-        if self.open.len() >= limits::TUNNELS_MAX {
+        // A vault that does not read its answers gets no further connections made.
+        if self.open.len() >= limits::TUNNELS_MAX || self.outbox.waiting() >= OUTBOX_BYTES_HIGH {
             self.refused_in_a_row += 1;
             if self.refused_in_a_row > REFUSED_IN_A_ROW_MAX {
                 return Err(Misbehaved("tunnels_without_end"));
@@ -130,7 +131,7 @@ impl Tunnels {
     }
 }
 
-/// Tunnels asked for beyond [`limits::TUNNELS_MAX`] without one ending before the vault counts as misbehaving.
+/// Tunnels refused in a row before the vault counts as misbehaving.
 const REFUSED_IN_A_ROW_MAX: u32 = 16_384;
 
 #[cfg(test)]

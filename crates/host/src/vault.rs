@@ -102,7 +102,7 @@ impl<B: Bus> VaultTask<B> {
                         Err(over) => over,
                     };
                     if self.end(running, over).await == Deleted(true) {
-                        return;
+                        return self.refuse_the_rest().await;
                     }
                 }
                 // Of a channel whose process is gone; the client was told then.
@@ -195,8 +195,8 @@ impl<B: Bus> VaultTask<B> {
                 running.open = ready.state.open;
                 log::info("vault_ready", &[("vault", &self.id), ("open", &running.open)]);
             }
-            FromVault::ChannelData(number, bytes) => self.from_channel(running, number, bytes).await?,
-            FromVault::ChannelClose(number) => self.close_from_vault(running, number).await?,
+            FromVault::ChannelData(number, bytes) => self.frame_of_channel(running, number, bytes).await?,
+            FromVault::ChannelClose(number) => self.close_by_vault(running, number).await?,
             FromVault::TunnelOpen(id, to) => running.tunnels.open(id, to)?,
             FromVault::TunnelData(id, bytes) => running.tunnels.data(id, bytes)?,
             FromVault::TunnelCredit(id, bytes) => running.tunnels.credit(id, bytes)?,
@@ -221,7 +221,7 @@ impl<B: Bus> VaultTask<B> {
         Ok(())
     }
 
-    async fn from_channel(&mut self, running: &mut Running, number: u32, bytes: Vec<u8>) -> Result<(), Over> {
+    async fn frame_of_channel(&mut self, running: &mut Running, number: u32, bytes: Vec<u8>) -> Result<(), Over> {
         if bytes.len() > limits::SEALED_FRAME_BYTES_MAX {
             return Err(Misbehaved("frame_oversized").into());
         }
@@ -233,7 +233,7 @@ impl<B: Bus> VaultTask<B> {
         Ok(())
     }
 
-    async fn close_from_vault(&mut self, running: &mut Running, number: u32) -> Result<(), Over> {
+    async fn close_by_vault(&mut self, running: &mut Running, number: u32) -> Result<(), Over> {
         match running.channels.whose(number) {
             Whose::Of(connection) => {
                 running.channels.close(connection);
@@ -348,6 +348,16 @@ impl<B: Bus> VaultTask<B> {
         Deleted(true)
     }
 
+    /// Whoever asked for a vault that is gone by now.
+    async fn refuse_the_rest(mut self) {
+        self.asks.close();
+        while let Some(ask) = self.asks.recv().await {
+            if let Ask::Open(connection, _) = ask {
+                self.refuse(connection, Code::VaultUnknown.into()).await;
+            }
+        }
+    }
+
     async fn refuse(&self, connection: ConnectionId, refusal: Refusal) {
         self.shared.forget(connection);
         let payload = serde_json::to_vec(&refusal).expect("a refusal has a JSON form");
@@ -408,7 +418,8 @@ async fn until(phase: Phase) {
 }
 
 fn is_word(event: &str) -> bool {
-    (1..=NOTICE_BYTES_MAX).contains(&event.len()) && event.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+    (1..=NOTICE_BYTES_MAX).contains(&event.len())
+        && event.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
 }
 
 /// How long a process may take to say that it is up.

@@ -48,7 +48,7 @@ async fn every_trick_ends_the_process_that_plays_it_and_no_other() {
 
 #[tokio::test]
 async fn a_flood_for_a_client_that_does_not_read_costs_that_client_only() {
-    let machine = Machine::start().await;
+    let machine = Machine::with(|config| config.stop_grace = Duration::from_millis(200)).await;
     let (vault, other) = (machine.new_vault().await, machine.new_vault().await);
     let mut flooded = machine.client(vault).await;
     let mut bystander = machine.client(other).await;

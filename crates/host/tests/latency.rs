@@ -1,6 +1,7 @@
 //! How long a small request takes through client, services, bus, host, vault process and back. Ignored: run it alone, in
 //! release, with `--ignored --nocapture`.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 #![allow(clippy::print_stdout, reason = "the figures are the point")]
 
 mod common;
@@ -20,7 +21,8 @@ const MESSAGE_BYTES: usize = 300;
 #[ignore = "a measurement"]
 fn latency_of_an_echo_in_three_processes() {
     let root = tempfile::tempdir().unwrap();
-    let mut server = Command::new(common::fixture()).arg("serve").arg(root.path()).stderr(Stdio::null()).spawn().unwrap();
+    let mut server =
+        Command::new(common::fixture()).arg("serve").arg(root.path()).stderr(Stdio::null()).spawn().unwrap();
     let outcome = std::panic::catch_unwind(|| measure(root.path(), &mut None));
     server.kill().unwrap();
     server.wait().unwrap();
@@ -61,6 +63,26 @@ fn measure(root: &Path, _: &mut Option<Child>) {
         .collect();
     times.sort_unstable();
     println!("echo of {MESSAGE_BYTES} bytes, one at a time: p50 {:?}, p99 {:?}", times[10_000], times[19_800]);
+
+    let (mut near, mut far) = UnixStream::pair().unwrap();
+    std::thread::spawn(move || {
+        loop {
+            receive(&mut far);
+            if far.write_all(&with_length(&[0; MESSAGE_BYTES])).is_err() {
+                return;
+            }
+        }
+    });
+    let mut floor: Vec<Duration> = (0..20_000)
+        .map(|_| {
+            let started = Instant::now();
+            near.write_all(&message).unwrap();
+            receive(&mut near);
+            started.elapsed()
+        })
+        .collect();
+    floor.sort_unstable();
+    println!("floor, one socket instead of three: p50 {:?}, p99 {:?}", floor[10_000], floor[19_800]);
 
     for (connections, in_flight) in [(16, 1), (16, 32)] {
         let rounds = 40_000 / connections / in_flight;

@@ -97,7 +97,8 @@ async fn services_that_die_are_started_again() {
     let mut client = Client::connect(root.path(), vault).await.unwrap();
     let pid = client.pid().await;
     let services = children_of(server.0.id()).into_iter().find(|child| *child != pid).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(services).unwrap(), rustix::process::Signal::KILL).unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_raw(services).unwrap(), rustix::process::Signal::KILL)
+        .unwrap();
     assert_eq!(client.receive().await, None);
     let mut again = loop {
         match Client::connect(root.path(), vault).await {

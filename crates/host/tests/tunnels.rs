@@ -1,5 +1,7 @@
 //! Tunnels: bytes both ways, only as many as there is room for, and only to where they may lead.
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stdout, reason = "the figures are of interest")]
+#![allow(clippy::disallowed_methods, reason = "it measures")]
 
 mod common;
 
@@ -136,4 +138,20 @@ async fn a_connection_that_breaks_off_is_told_from_one_that_ends() {
     tokio::time::sleep(Duration::from_millis(100)).await;
     drop(stream);
     assert_eq!(client.receive().await.unwrap(), b"closed", "no report of an end before it");
+}
+
+#[tokio::test]
+async fn an_early_answer_arrives_though_the_request_is_not_taken() {
+    let machine = Machine::start().await;
+    let vault = machine.new_vault().await;
+    let mut client = machine.client(vault).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    client.send(format!("tunnel {address} private 100000000 go").as_bytes()).await.unwrap();
+    let (mut stream, _) = listener.accept().await.unwrap();
+    stream.write_all(b"413, thank you").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let report = String::from_utf8(client.receive().await.unwrap()).unwrap();
+    assert!(report.starts_with(&format!("{address} 14 ")), "{report}");
+    drop(stream);
 }

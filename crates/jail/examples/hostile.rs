@@ -2,8 +2,13 @@
 //!
 //! `hostile <jail> <act> <folder> <other folder>`; exit code 0: done; 10: refused by the kernel; 11: it failed otherwise.
 #![allow(unsafe_code, reason = "attacks are made of system calls that have no safe form")]
-#![allow(clippy::unwrap_used, clippy::undocumented_unsafe_blocks, reason = "a test's program; each block is one system call")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::undocumented_unsafe_blocks,
+    reason = "a test's program; each block is one system call"
+)]
 #![allow(clippy::print_stdout, reason = "what it reports")]
+#![allow(clippy::disallowed_methods, reason = "a program reads clocks; that it can is what is tested")]
 
 use std::fs;
 use std::io::{self, Read as _, Write as _};
@@ -47,7 +52,9 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
         // The network.
         "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")?),
         "unix_socket" => drop(std::os::unix::net::UnixDatagram::unbound()?),
-        "connect" => call(unsafe { libc::connect(0, std::ptr::null(), 0) }).or_else(unless(libc::EFAULT, libc::ENOTSOCK))?,
+        "connect" => {
+            call(unsafe { libc::connect(0, std::ptr::null(), 0) }).or_else(unless(libc::EFAULT, libc::ENOTSOCK))?
+        }
         // Files.
         "read_outside" => drop(fs::read("/etc/passwd")?),
         "list_outside" => drop(fs::read_dir("/etc")?),
@@ -55,7 +62,9 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
         "write_outside" => fs::write(other.join("new"), "x")?,
         "rename_out" => fs::rename(folder.join("database"), other.join("stolen"))?,
         "truncate_outside" => drop(fs::OpenOptions::new().write(true).truncate(true).open(other.join("database"))?),
-        "chmod_outside" => fs::set_permissions(other.join("database"), std::os::unix::fs::PermissionsExt::from_mode(0o666))?,
+        "chmod_outside" => {
+            fs::set_permissions(other.join("database"), std::os::unix::fs::PermissionsExt::from_mode(0o666))?
+        }
         "symlink" => std::os::unix::fs::symlink("/etc/passwd", folder.join("link"))?,
         "make_pipe" => call(unsafe { libc::mkfifo(c"pipe".as_ptr(), 0o600) })?,
         "read_inside" => drop(fs::read(folder.join("database"))?),
@@ -135,7 +144,8 @@ fn work(folder: &Path) -> io::Result<()> {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         io::Result::Ok(())
     })?;
-    let mut file = fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(folder.join("new"))?;
+    let mut file =
+        fs::OpenOptions::new().read(true).write(true).create(true).truncate(true).open(folder.join("new"))?;
     file.write_all(&[7; 10_000])?;
     file.sync_all()?;
     file.set_len(100)?;

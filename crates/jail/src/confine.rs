@@ -21,8 +21,10 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// For a vault process: its folder, the sockets and files it already holds, and the calls on the list in
-    /// `syscalls.rs`. It may not start threads unless [`Jail::threads`] says so.
+    /// For a vault process: its folder (usually `"."`, where the host starts it), the sockets and files it already holds, and
+    /// the calls on the list in `syscalls.rs`. To be applied first thing, before the share is read: everything a vault does
+    /// afterwards, the runtime and the database included, works inside. It may not start threads unless [`Jail::threads`]
+    /// says so.
     pub fn vault(folder: impl Into<PathBuf>) -> Self {
         Self::new(Some(folder.into()), Calls::vault(), Limits::VAULT)
     }

@@ -1,5 +1,8 @@
 //! Starting a process with nothing but the sockets it is meant to have. All `unsafe` of this crate is in this file.
-#![allow(unsafe_code, reason = "what happens between fork and exec, and taking over an inherited descriptor, has no safe form")]
+#![allow(
+    unsafe_code,
+    reason = "what happens between fork and exec, and taking over an inherited descriptor, has no safe form"
+)]
 
 use std::ffi::OsString;
 use std::io;
@@ -133,8 +136,8 @@ pub fn inherited_socket(number: RawFd) -> io::Result<UnixStream> {
     // SAFETY: the number is open (above), and by the contract of `Launch` it is this program's to take; `TAKEN` sees to it
     // that nobody takes it twice.
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
-    let is_ours = sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX)
-        && sockopt::socket_type(&fd) == Ok(SocketType::STREAM);
+    let is_ours =
+        sockopt::socket_domain(&fd) == Ok(AddressFamily::UNIX) && sockopt::socket_type(&fd) == Ok(SocketType::STREAM);
     if !is_ours {
         // Somebody else's file: it stays open and theirs.
         let _ = fd.into_raw_fd();

@@ -24,7 +24,10 @@ fn descriptors_folder_environment_and_session_are_as_given() {
     // The last one is the folder being listed.
     assert_eq!(tell("exec ls /proc/self/fd >&3"), "0\n1\n2\n3\n4\n5\n");
     assert_eq!(tell("pwd >&3"), "/usr\n");
-    assert_eq!(tell("readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2 >&3"), "/dev/null\n/dev/null\n/dev/null\n");
+    assert_eq!(
+        tell("seen=$(readlink /proc/$$/fd/0 /proc/$$/fd/1 /proc/$$/fd/2); echo $seen >&3"),
+        "/dev/null /dev/null /dev/null\n"
+    );
     assert_eq!(tell("cat /proc/$$/environ >&3"), "");
     let session = tell("cut -d' ' -f1,6 /proc/$$/stat >&3");
     let (pid, session) = session.trim().split_once(' ').unwrap();
@@ -56,4 +59,26 @@ fn what_is_no_inherited_socket_is_an_error() {
     assert!(inherited_socket(900).is_err());
     assert!(inherited_socket(2).is_err());
     assert!(inherited_socket(30).is_err());
+}
+
+#[test]
+fn another_user_has_no_further_groups_and_still_dies_with_its_parent() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root can change users.
+        return;
+    }
+    let (mut ours, theirs) = UnixStream::pair().unwrap();
+    let script = "echo $(id -u) $(id -g) $(id -G) >&3; exec sleep 100 3>&-";
+    let starter = std::thread::spawn(move || {
+        let launch = Launch::new("/bin/sh").arg("-c").arg(script).folder("/").user(65_534, 65_534).inherit(theirs);
+        let child = launch.start().unwrap();
+        let mut said = String::new();
+        ours.read_to_string(&mut said).unwrap();
+        (child, said)
+    });
+    // The thread that started it ends here, and with it the process.
+    let (mut child, said) = starter.join().unwrap();
+    assert_eq!(said, "65534 65534 65534\n");
+    use std::os::unix::process::ExitStatusExt as _;
+    assert_eq!(child.wait().unwrap().signal(), Some(9));
 }

@@ -170,6 +170,9 @@ fn a_process_with_threads_is_not_jailed() {
 fn the_report_says_what_holds() {
     let output = child("vault", "report");
     let report = String::from_utf8(output.stdout).unwrap();
-    assert!(report.contains("no_new_privileges,not_dumpable,no_core_file,bounded,no_capabilities,only_its_files"), "{report}");
+    assert!(
+        report.contains("no_new_privileges,not_dumpable,no_core_file,bounded,no_capabilities,only_its_files"),
+        "{report}"
+    );
     assert!(report.contains("only_listed_calls"), "{report}");
 }

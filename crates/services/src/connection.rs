@@ -95,9 +95,8 @@ async fn channel<B: Bus>(relay: &Arc<Relay<B>>, reader: &mut Reader<OwnedReadHal
         Ok(()) => first_answer(&mut answers).await,
         Err(_) => Err(Code::HostFailed.into()),
     };
-    let opened = accepted.and_then(|answer| {
-        if answer.kind == Kind::Accepted { Ok(()) } else { Err(Refusal::new(Code::HostFailed)) }
-    });
+    let opened = accepted
+        .and_then(|answer| if answer.kind == Kind::Accepted { Ok(()) } else { Err(Refusal::new(Code::HostFailed)) });
     let at_the_host = match opened {
         Ok(()) => {
             reader.set_bytes_max(limits::SEALED_FRAME_BYTES_MAX);

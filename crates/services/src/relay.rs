@@ -91,7 +91,8 @@ impl<B: Bus> Relay<B> {
     fn new(bus: B, version: String, limits: RelayLimits) -> Self {
         // From a random place, so that a number of an earlier services process does not come back.
         let mut first = [0; 8];
-        rustix::rand::getrandom(&mut first, rustix::rand::GetRandomFlags::empty()).expect("the kernel has chance to give");
+        rustix::rand::getrandom(&mut first, rustix::rand::GetRandomFlags::empty())
+            .expect("the kernel has chance to give");
         Self { bus, version, limits, next: AtomicU64::new(u64::from_be_bytes(first) >> 1 | 1), state: Mutex::default() }
     }
 

@@ -198,6 +198,13 @@ impl Folder {
     }
 }
 
+impl Drop for Folder {
+    fn drop(&mut self) {
+        // Closing would do, but for a child between its fork and its exec, which still holds the same lock.
+        let _ = rustix::fs::flock(&self.dir, FlockOperation::Unlock);
+    }
+}
+
 /// The database's file; SQLite puts `-wal` behind it, and temporary copies put `.new`.
 pub(crate) const DATABASE: &str = "vault.db";
 
@@ -244,7 +251,8 @@ fn rename(dir: &OwnedFd, from: &str, to: &str) -> Result<(), StoreError> {
 
 fn create(dir: &OwnedFd, name: &str) -> Result<File, StoreError> {
     let flags = OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE | OFlags::EXCL | CAREFUL;
-    let file = rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| write_error(name, errno))?;
+    let file =
+        rustix::fs::openat(dir, name, flags, Mode::RUSR | Mode::WUSR).map_err(|errno| write_error(name, errno))?;
     Ok(File::from(file))
 }
 

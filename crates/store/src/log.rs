@@ -18,7 +18,13 @@ impl Database {
         size.map_or(Ok(0), count_of)
     }
 
-    pub(crate) fn append_leaf(&self, index: u64, leaf: &[u8], first_node: u64, nodes: &[[u8; 32]]) -> Result<(), StoreError> {
+    pub(crate) fn append_leaf(
+        &self,
+        index: u64,
+        leaf: &[u8],
+        first_node: u64,
+        nodes: &[[u8; 32]],
+    ) -> Result<(), StoreError> {
         self.in_transaction()?;
         if index != self.log_size()? || first_node != first_node_of(index) || nodes.len() != nodes_of(index) {
             return Err(failed("the leaf does not follow the last one of the log"));
@@ -30,7 +36,11 @@ impl Database {
     }
 
     pub(crate) fn leaves(&self, from: u64, count: u64) -> Result<Vec<Option<Vec<u8>>>, StoreError> {
-        self.run_of_leaves("SELECT position, leaf FROM leaves WHERE position >= ?1 ORDER BY position LIMIT ?2", from, count)
+        self.run_of_leaves(
+            "SELECT position, leaf FROM leaves WHERE position >= ?1 ORDER BY position LIMIT ?2",
+            from,
+            count,
+        )
     }
 
     pub(crate) fn erase_leaf(&self, index: u64) -> Result<(), StoreError> {

@@ -1,5 +1,5 @@
 //! Whatever was done to the files: a clear error, never a wrong answer and never a wait.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test program")]
 
 mod support;
 
@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use strongroom_core::records::{HeaderCopy, Storage};
+use strongroom_core::records::{HeaderCopy, Storage, Table};
 use strongroom_store::{FileStore, StoreError};
 use strongroom_wire::{DeviceId, limits};
 use support::{Dice, ITEMS, Place, append, child, fill, key, put, role};
@@ -22,16 +22,13 @@ type Answer = Vec<(Vec<u8>, Vec<u8>)>;
 fn a_changed_byte_is_found() {
     let (place, whole, bytes) = vault();
     let mut dice = Dice(1);
-    let mut found = 0;
     for round in 0..60 {
         let mut changed = bytes.clone();
         // Each of the first pages once, then anywhere.
         let at = if round < 20 { round * PAGE + 100 } else { dice.roll(bytes.len() as u64) as usize };
         changed[at] ^= 1 << dice.roll(8);
-        found += u32::from(damage_shows(&place, &changed, &whole));
+        assert!(damage_shows(&place, &changed, &whole), "byte {at}");
     }
-    // Some pages hold nothing that is read: those of tables and indexes without records.
-    assert!(found > 30, "{found}");
 }
 
 #[test]
@@ -55,7 +52,7 @@ fn pages_that_changed_places_are_found() {
         let mut changed = bytes.clone();
         changed[a * PAGE..][..PAGE].copy_from_slice(&bytes[b * PAGE..][..PAGE]);
         changed[b * PAGE..][..PAGE].copy_from_slice(&bytes[a * PAGE..][..PAGE]);
-        damage_shows(&place, &changed, &whole);
+        assert!(damage_shows(&place, &changed, &whole) || a == b, "pages {a} and {b}");
     }
 }
 
@@ -182,7 +179,8 @@ fn a_rollback_journal_is_not_played_back() {
     journal.extend(4096_u32.to_be_bytes());
     journal.resize(512, 0);
     for (number, page) in older.chunks(PAGE).enumerate() {
-        let sum: u32 = (1..).map(|k| PAGE as i64 - 200 * k).take_while(|at| *at > 0).map(|at| u32::from(page[at as usize])).sum();
+        let sum: u32 =
+            (1..).map(|k| PAGE as i64 - 200 * k).take_while(|at| *at > 0).map(|at| u32::from(page[at as usize])).sum();
         journal.extend((number as u32 + 1).to_be_bytes());
         journal.extend(page);
         journal.extend(sum.to_be_bytes());
@@ -423,6 +421,10 @@ fn all(store: &mut FileStore) -> Result<Answer, StoreError> {
     for (key, record) in &records {
         assert_eq!(store.get(ITEMS, key)?.as_ref(), Some(record));
     }
+    for table in Table::ALL {
+        store.scan(*table, b"", None, usize::MAX)?;
+    }
+    store.read_state()?;
     store.leaves(0, u64::MAX)?;
     Ok(records)
 }

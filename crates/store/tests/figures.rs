@@ -1,6 +1,6 @@
 //! How fast it is, beside what a bare SQLCipher commit costs on the same disk at the same time. Run by hand:
 //! `cargo test --release -p strongroom-store --test figures -- --ignored --nocapture`
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test program")]
 #![allow(clippy::disallowed_methods, clippy::print_stdout, reason = "it measures time and prints it")]
 
 mod support;

@@ -1,5 +1,5 @@
 //! The store does what every storage must do, whatever is asked of it in whatever order.
-#![allow(missing_docs, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test program")]
 
 mod support;
 

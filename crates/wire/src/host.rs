@@ -60,7 +60,7 @@ pub enum FromVault {
     State(State),
     /// A notice for the member; it carries an event's type and nothing else.
     Notice(Notice),
-    /// The share must be replaced by this one, durably, before the vault goes on; answered by nothing, the vault reads it at its next start.
+    /// The vault's files are gone: its share and folder are to be destroyed.
     Deleted,
 }
 
@@ -213,7 +213,9 @@ impl FromVault {
 }
 
 fn json(kind: u8, id: Option<u32>, body: &impl Serialize) -> Vec<u8> {
-    let mut bytes = vec![kind];
+    // Room for a whole `Start`: growing would leave a copy of the share behind.
+    let mut bytes = Vec::with_capacity(512);
+    bytes.push(kind);
     if let Some(id) = id {
         bytes.extend_from_slice(&id.to_be_bytes());
     }

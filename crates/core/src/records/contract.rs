@@ -295,12 +295,8 @@ impl<S: Storage> Player<'_, S> {
         let model = self.model().clone();
         for table in Table::ALL {
             let of_table = |((of, _), _): &(&(Table, Vec<u8>), &Vec<u8>)| of == table;
-            let expected: Vec<_> = model
-                .records
-                .iter()
-                .filter(of_table)
-                .map(|((_, key), record)| (key.clone(), record.clone()))
-                .collect();
+            let expected: Vec<_> =
+                model.records.iter().filter(of_table).map(|((_, key), record)| (key.clone(), record.clone())).collect();
             for (key, record) in &expected {
                 assert_eq!(self.storage.get(*table, key), Ok(Some(record.clone())));
             }
