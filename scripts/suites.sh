@@ -12,9 +12,16 @@ suite() { # name, command…
     table+=("$(printf '%6d s  %s' $((SECONDS - begin)) "$name")")
 }
 
+repository() {
+    for chore in arrows controls errors repository; do
+        cargo run --quiet --locked -p strongroom-xtask -- "$chore"
+    done
+}
+
 suite format cargo fmt --all --check
 suite lints cargo clippy --locked --workspace --all-targets -- -D warnings
 suite documentation env RUSTDOCFLAGS='-D warnings' cargo doc --locked --workspace --no-deps --document-private-items
+suite repository repository
 if [ "$1" = check ]; then
     suite unit cargo test --locked --workspace --lib --bins
 else
