@@ -41,7 +41,13 @@ pub(crate) struct Global {
     #[arg(long, global = true)]
     pub(crate) passphrase_stdin: bool,
     /// Read the passphrase from a file
-    #[arg(long, global = true, value_name = "FILE", env = "STRONGROOM_PASSPHRASE_FILE", conflicts_with = "passphrase_stdin")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "STRONGROOM_PASSPHRASE_FILE",
+        conflicts_with = "passphrase_stdin"
+    )]
     pub(crate) passphrase_file: Option<PathBuf>,
     /// Which passphrase, where there are several
     #[arg(long, global = true, value_name = "NAME")]
@@ -187,7 +193,11 @@ pub(crate) fn find_item(session: &mut Session<'_>, name: &str, removed: bool) ->
 ///
 /// # Errors
 /// When there is no such item.
-pub(crate) fn find_field(session: &mut Session<'_>, name: &str, default: Option<&str>) -> Result<(Reference, Option<ItemSummary>), Failure> {
+pub(crate) fn find_field(
+    session: &mut Session<'_>,
+    name: &str,
+    default: Option<&str>,
+) -> Result<(Reference, Option<ItemSummary>), Failure> {
     if let Ok(reference) = name.parse::<Reference>() {
         return Ok((reference, None));
     }
@@ -231,8 +241,11 @@ fn no_item(name: &str) -> Failure {
 }
 
 fn ambiguous(name: &str, items: &[&ItemSummary]) -> Failure {
-    let listed: Vec<String> =
-        items.iter().take(10).map(|item| format!("{} ({}, {})", item.id, item.item_type, escape(&item.label))).collect();
+    let listed: Vec<String> = items
+        .iter()
+        .take(10)
+        .map(|item| format!("{} ({}, {})", item.id, item.item_type, escape(&item.label)))
+        .collect();
     Failure::new(
         Exit::Usage,
         "item_ambiguous",

@@ -3,9 +3,7 @@
 use clap::Subcommand;
 use strongroom_client::session::Session;
 use strongroom_client::wire::ApprovalId;
-use strongroom_client::wire::device::{
-    ApprovalAnswer, ApprovalView, DeviceAnswer, DeviceRequest, GrantAdd, Question,
-};
+use strongroom_client::wire::device::{ApprovalAnswer, ApprovalView, DeviceAnswer, DeviceRequest, GrantAdd, Question};
 use strongroom_client::wire::guest::{Call, CryptCall, HttpBody, SignCall, UseCall};
 
 use crate::app::{App, find_field, unexpected};
@@ -22,10 +20,12 @@ pub(crate) enum ApprovalsCommand {
     /// List the questions that wait
     List,
     /// Wait for questions, and answer each as it comes
-    #[command(after_help = "Anything that runs as your own user can watch this terminal. Run agents under another user.
+    #[command(
+        after_help = "Anything that runs as your own user can watch this terminal. Run agents under another user.
 
 Example:
-  strongroom approvals watch")]
+  strongroom approvals watch"
+    )]
     Watch,
     /// Answer one question
     #[command(after_help = "Examples:
@@ -131,12 +131,7 @@ fn decide(session: &mut Session<'_>, asker: &Prompter, view: &ApprovalView) -> R
     }
 }
 
-fn answer(
-    session: &mut Session<'_>,
-    view: &ApprovalView,
-    allow: bool,
-    grant: Option<GrantAdd>,
-) -> Result<(), Failure> {
+fn answer(session: &mut Session<'_>, view: &ApprovalView, allow: bool, grant: Option<GrantAdd>) -> Result<(), Failure> {
     let answer = ApprovalAnswer { approval: view.id, request_hash: view.request_hash.clone(), allow, grant };
     session.ask(&DeviceRequest::ApprovalAnswer(answer))?;
     Ok(())
@@ -183,13 +178,23 @@ fn question_text(view: &ApprovalView) -> String {
                 line("content", "NOT SHOWN: the body is streamed");
             }
             if let Some(cover) = covers {
-                let parts: Vec<&str> =
-                    [&cover.method, &cover.host, &cover.path_prefix].into_iter().flatten().map(String::as_str).collect();
+                let parts: Vec<&str> = [&cover.method, &cover.host, &cover.path_prefix]
+                    .into_iter()
+                    .flatten()
+                    .map(String::as_str)
+                    .collect();
                 line("covers", &format!("{} for {}", parts.join(" "), human::duration(cover.secs)));
             }
         }
         Question::Grant(wish) => {
-            line("wishes", &format!("a grant for {}{}", wish.consumer, wish.host.as_ref().map(|host| format!(" at {host}")).unwrap_or_default()));
+            line(
+                "wishes",
+                &format!(
+                    "a grant for {}{}",
+                    wish.consumer,
+                    wish.host.as_ref().map(|host| format!(" at {host}")).unwrap_or_default()
+                ),
+            );
             text.push_str("  the guest's words, for what and why:\n");
             text.push_str(&escape_lines(&wish.subject, "    > "));
             text.push_str(&escape_lines(&wish.reason, "    > "));
@@ -233,7 +238,9 @@ fn call_lines(call: &UseCall) -> Vec<(&'static str, String)> {
         Call::Totp(_) => lines.push(("discloses", "a one-time code".to_owned())),
         Call::Crypt(crypt) => lines.push(match crypt {
             CryptCall::Encrypt { plaintext, .. } => ("encrypt", content(&plaintext.0)),
-            CryptCall::Decrypt { ciphertext, .. } => ("decrypt", format!("{} bytes; DISCLOSES the plaintext", ciphertext.0.len())),
+            CryptCall::Decrypt { ciphertext, .. } => {
+                ("decrypt", format!("{} bytes; DISCLOSES the plaintext", ciphertext.0.len()))
+            }
             CryptCall::Rewrap { ciphertext, .. } => ("rewrap", format!("{} bytes", ciphertext.0.len())),
             CryptCall::Mac { message } => ("mac", content(&message.0)),
             CryptCall::VerifyMac { message, .. } => ("verify", content(&message.0)),

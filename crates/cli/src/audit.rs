@@ -190,7 +190,8 @@ fn check(app: &App, path: &Path, fingerprint: Option<&str>) -> Result<(), Failur
     let text = prompt::read_all(path, 4 * 1024 * 1024)?;
     let proof: EventProof =
         serde_json::from_slice(&text).map_err(|_| Failure::usage("that is no proof of an event"))?;
-    let checked = audit::check_proof(&proof)?;
+    let checked = audit::check_proof(&proof)
+        .map_err(|alarm| Failure::new(Exit::Alarm, "proof_refused", format!("the proof does not hold: {alarm}")))?;
     if let Some(expected) = fingerprint {
         let expected = strongroom_client::crypto::sign::Fingerprint::parse(expected)
             .map_err(|_| Failure::usage("that is no fingerprint"))?;

@@ -20,13 +20,13 @@ use crate::prompt;
 
 /// What to sign.
 #[derive(Clone, Debug, Args)]
-#[group(id = "what", multiple = false)]
+#[group(skip)]
 pub(crate) struct SignArgs {
     /// The message's file, `-` for standard input (the default)
-    #[arg(long, value_name = "FILE", group = "what")]
+    #[arg(long, value_name = "FILE", conflicts_with = "jwt")]
     pub(crate) message: Option<PathBuf>,
     /// A token with these claims: JSON, or @FILE
-    #[arg(long, value_name = "JSON", group = "what")]
+    #[arg(long, value_name = "JSON")]
     pub(crate) jwt: Option<String>,
     /// With an SSH key: the namespace, such as git or file
     #[arg(long, value_name = "NAME", conflicts_with = "jwt")]
@@ -239,7 +239,11 @@ impl HttpArgs {
             }
         }
         if self.fail && head.status >= 400 {
-            return Err(Failure::new(crate::exit::Exit::Refused, "http_status", format!("the status was {}", head.status)));
+            return Err(Failure::new(
+                crate::exit::Exit::Refused,
+                "http_status",
+                format!("the status was {}", head.status),
+            ));
         }
         Ok(())
     }
@@ -315,7 +319,14 @@ mod tests {
     use super::*;
 
     fn http(data: Option<&str>) -> HttpArgs {
-        HttpArgs { method: None, headers: Vec::new(), data: data.map(str::to_owned), location: false, include: false, fail: false }
+        HttpArgs {
+            method: None,
+            headers: Vec::new(),
+            data: data.map(str::to_owned),
+            location: false,
+            include: false,
+            fail: false,
+        }
     }
 
     #[test]

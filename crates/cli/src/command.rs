@@ -22,7 +22,9 @@ use crate::serve::{Serve, ServicesArgs};
 use crate::shell::{Completions, Help, ManPages};
 use crate::uses::Use;
 use crate::vault::{Create, Lock, PassphraseCommand, PhraseCommand, SlotsCommand, Unlock, VaultCommand};
-use crate::{approvals, audit, device, doctor, generate, grant, guest, import, item, mcp, own, serve, shell, uses, vault};
+use crate::{
+    approvals, audit, device, doctor, generate, grant, guest, import, item, mcp, own, serve, shell, uses, vault,
+};
 
 /// A vault that uses your secrets without showing them
 #[derive(Debug, Parser)]
@@ -248,7 +250,10 @@ fn groups_text(command: &clap::Command) -> String {
 }
 
 const GROUPS: &[(&str, &[&str])] = &[
-    ("The vault", &["create", "unlock", "lock", "status", "passphrase", "phrase", "slots", "devices", "config", "vault"]),
+    (
+        "The vault",
+        &["create", "unlock", "lock", "status", "passphrase", "phrase", "slots", "devices", "config", "vault"],
+    ),
     ("Items", &["item", "generate", "import", "export"]),
     ("Using secrets yourself", &["copy", "totp", "sign", "crypt", "exec"]),
     ("Letting others use them", &["guest", "grant", "approvals", "use", "mcp"]),
@@ -274,6 +279,26 @@ mod tests {
             assert!(sub.get_about().is_some(), "{} has no help", sub.get_name());
         }
         assert!(leaves().contains(&"item add".to_owned()) && leaves().contains(&"status".to_owned()));
+    }
+
+    #[test]
+    fn no_command_takes_over_an_option_of_all() {
+        fn walk(command: &clap::Command, global: &[String]) {
+            for arg in command.get_arguments().filter(|arg| !arg.is_global_set()) {
+                assert!(
+                    !global.contains(&arg.get_id().to_string()),
+                    "{} has its own {}",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            command.get_subcommands().for_each(|sub| walk(sub, global));
+        }
+        let command = commands();
+        let global: Vec<String> =
+            command.get_arguments().filter(|arg| arg.is_global_set()).map(|arg| arg.get_id().to_string()).collect();
+        assert!(global.len() >= 9);
+        walk(&command, &global);
     }
 
     #[test]

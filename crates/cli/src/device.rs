@@ -130,8 +130,12 @@ pub(crate) fn devices(app: &App, command: &DevicesCommand) -> Result<(), Failure
             let devices = list(app)?;
             let mut found = devices.iter().filter(|known| known.name == *device || known.id.to_string() == *device);
             let (Some(one), None) = (found.next(), found.next()) else {
-                return Err(Failure::new(Exit::Refused, "device_unknown", format!("there is no one device `{device}`"))
-                    .hint("strongroom devices list"));
+                return Err(Failure::new(
+                    Exit::Refused,
+                    "device_unknown",
+                    format!("there is no one device `{device}`"),
+                )
+                .hint("strongroom devices list"));
             };
             let warning = if one.this { " It is this one: you will need another to come back." } else { "" };
             app.prompter().confirm(&format!("Throw out the device `{}`?{warning}", escape(&one.name)), *yes)?;
@@ -220,15 +224,19 @@ fn finish(app: &App, welcome: &std::path::Path) -> Result<(), Failure> {
     let identity = PublicKey::from_bytes(&welcome.identity.0).map_err(|_| Failure::usage("the welcome is damaged"))?;
     let blob = credential::open_first(&keys, welcome.vault, welcome.device, &welcome.sealed_credential)?;
     let socket = app.global.socket.clone().unwrap_or(welcome.socket);
-    let made = Profile::create(&dir, keys, &NewProfile {
-        vault: welcome.vault,
-        identity,
-        device: welcome.device,
-        socket: &socket,
-        credential: &blob,
-        sealed_share: welcome.sealed_share.as_ref().map(|share| share.0.as_slice()),
-        seen: &welcome.seen,
-    })?;
+    let made = Profile::create(
+        &dir,
+        keys,
+        &NewProfile {
+            vault: welcome.vault,
+            identity,
+            device: welcome.device,
+            socket: &socket,
+            credential: &blob,
+            sealed_share: welcome.sealed_share.as_ref().map(|share| share.0.as_slice()),
+            seen: &welcome.seen,
+        },
+    )?;
     profile::forget_pending(&dir)?;
     let fingerprint = made.fingerprint().to_string();
     app.out.result(&json!({ "vault": made.vault(), "device": made.device(), "fingerprint": fingerprint }), || {
@@ -247,7 +255,11 @@ fn list(app: &App) -> Result<Vec<DeviceView>, Failure> {
 
 fn list_text(devices: &[DeviceView]) -> String {
     let row = |device: &DeviceView| {
-        let notes = [(device.this, "this one"), (device.session, "session"), (device.frozen, "FROZEN: a copy of its credential was used")];
+        let notes = [
+            (device.this, "this one"),
+            (device.session, "session"),
+            (device.frozen, "FROZEN: a copy of its credential was used"),
+        ];
         let notes: Vec<&str> = notes.iter().filter(|(set, _)| *set).map(|(_, note)| *note).collect();
         let seen = device.last_seen_at.map_or_else(|| "-".to_owned(), human::relative);
         vec![device.id.to_string(), device.name.clone(), device.added_at.to_string(), seen, notes.join(", ")]

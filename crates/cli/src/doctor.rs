@@ -135,7 +135,8 @@ fn check_users(app: &App, findings: &mut Vec<Finding>) {
              any of them",
             escape(&names.join(", "))
         );
-        let next = "run agents under another user: strongroom guest add NAME --key-file FILE, and approve from another device";
+        let next =
+            "run agents under another user: strongroom guest add NAME --key-file FILE, and approve from another device";
         push(findings, "same_user", Level::Warning, text, Some(next));
     }
     if rustix::process::geteuid().is_root() {
@@ -147,7 +148,12 @@ fn check_users(app: &App, findings: &mut Vec<Finding>) {
 fn check_machine(findings: &mut Vec<Finding>) {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
     let modules = read("/sys/kernel/security/lsm");
-    if modules.split(',').any(|module| module.trim() == "landlock") {
+    if modules.is_empty() {
+        let text =
+            "which security modules the kernel has cannot be seen here; the server's log says what its jail holds"
+                .into();
+        push(findings, "landlock", Level::Note, text, None);
+    } else if modules.split(',').any(|module| module.trim() == "landlock") {
         push(findings, "landlock", Level::Good, "the kernel has Landlock for the jail of vault processes".into(), None);
     } else {
         let text = "the kernel does not list Landlock; vault processes may reach more files than their own".into();
@@ -159,7 +165,8 @@ fn check_machine(findings: &mut Vec<Finding>) {
     }
     let swaps = read("/proc/swaps").lines().count();
     if swaps > 1 {
-        let text = "there is swap; vault processes lock their keys in memory, this command's short life is not locked".into();
+        let text =
+            "there is swap; vault processes lock their keys in memory, this command's short life is not locked".into();
         push(findings, "swap", Level::Note, text, Some("encrypt the swap"));
     }
 }

@@ -132,12 +132,17 @@ pub(crate) fn run(app: &App, command: &GrantCommand) -> Result<(), Failure> {
             if let Some(label) = told {
                 app.out.note(&format!(
                     "`{}` may use `{}` over {} without asking you, within these limits: {}",
-                    escape(&guest.name), escape(&label), args.consumer, escape(&limits_text(&limits))
+                    escape(&guest.name),
+                    escape(&label),
+                    args.consumer,
+                    escape(&limits_text(&limits))
                 ));
             }
             let request = GrantAdd { guest: guest.id, reference, consumer: args.consumer, limits, mode };
             match session.ask(&DeviceRequest::GrantAdd(request))? {
-                DeviceAnswer::Grant(grant) => app.out.result(&grant, || format!("Granted: {}\n{}", grant.id, one(&grant))),
+                DeviceAnswer::Grant(grant) => {
+                    app.out.result(&grant, || format!("Granted: {}\n{}", grant.id, one(&grant)))
+                }
                 _ => Err(unexpected()),
             }
         }),

@@ -74,7 +74,9 @@ pub(crate) fn run(app: &App, command: &GuestCommand) -> Result<(), Failure> {
     match command {
         GuestCommand::Add { name, kind, key_file } => add(app, name, *kind, key_file.clone()),
         GuestCommand::List => {
-            let DeviceAnswer::Guests { guests } = app.ask(&DeviceRequest::GuestList {})? else { return Err(unexpected()) };
+            let DeviceAnswer::Guests { guests } = app.ask(&DeviceRequest::GuestList {})? else {
+                return Err(unexpected());
+            };
             app.out.result(&guests, || list_text(&guests))
         }
         GuestCommand::Suspend { guest, .. } => suspend(app, guest.as_deref(), true),
@@ -137,7 +139,14 @@ fn list_text(guests: &[GuestView]) -> String {
     let row = |guest: &GuestView| {
         let seen = guest.last_seen_at.map_or_else(|| "never".to_owned(), human::relative);
         let state = if guest.suspended { "suspended" } else { "" };
-        vec![guest.id.to_string(), guest.name.clone(), guest.kind.to_string(), guest.grants.to_string(), seen, state.to_owned()]
+        vec![
+            guest.id.to_string(),
+            guest.name.clone(),
+            guest.kind.to_string(),
+            guest.grants.to_string(),
+            seen,
+            state.to_owned(),
+        ]
     };
     table(&["ID", "NAME", "KIND", "GRANTS", "LAST CALL", ""], &guests.iter().map(row).collect::<Vec<_>>())
 }

@@ -28,13 +28,15 @@ use crate::prompt;
 
 /// `import`
 #[derive(Debug, Args)]
-#[command(after_help = "Reads Bitwarden JSON (plain or with a password), KeePass KDBX 4, the CSV of Chrome, Firefox and Safari, and .env
+#[command(
+    after_help = "Reads Bitwarden JSON (plain or with a password), KeePass KDBX 4, the CSV of Chrome, Firefox and Safari, and .env
 files. A repeated import makes no duplicates. What could not be carried is listed.
 
 Examples:
   strongroom import bitwarden.json --dry-run
   strongroom import passwords.kdbx --key-file key.keyx
-  strongroom import .env --scope shop")]
+  strongroom import .env --scope shop"
+)]
 pub(crate) struct Import {
     /// The file
     pub(crate) file: PathBuf,
@@ -142,7 +144,8 @@ pub(crate) fn import(app: &App, args: &Import) -> Result<(), Failure> {
 pub(crate) fn export(app: &App, args: &Export) -> Result<(), Failure> {
     app.prompter().confirm("Write every secret of this vault in the clear?", args.yes)?;
     let bar = progress::bar(app, "items");
-    let items = app.session(|session| fetch_all(session, |done, total| progress::advance(bar.as_ref(), done, total)))?;
+    let items =
+        app.session(|session| fetch_all(session, |done, total| progress::advance(bar.as_ref(), done, total)))?;
     progress::finish(bar);
     let Exported { file, not_carried } = match args.format {
         Format::Bitwarden => export::bitwarden_json(&items),
@@ -248,7 +251,12 @@ impl Drop for Ended {
 }
 
 /// Sends the items in as few requests as fit, and gives what came of each.
-fn send(app: &App, session: &mut Session<'_>, items: Vec<ItemDraft>, dry_run: bool) -> Result<Vec<ImportOutcome>, Failure> {
+fn send(
+    app: &App,
+    session: &mut Session<'_>,
+    items: Vec<ItemDraft>,
+    dry_run: bool,
+) -> Result<Vec<ImportOutcome>, Failure> {
     let total = items.len() as u64;
     let bar = progress::bar(app, "items");
     let mut outcomes = Vec::with_capacity(items.len());
@@ -262,7 +270,9 @@ fn send(app: &App, session: &mut Session<'_>, items: Vec<ItemDraft>, dry_run: bo
         if batch.len() == BATCH_ITEMS_MAX || batch_bytes.saturating_add(next) > BATCH_BYTES_MAX {
             let count = batch.len();
             let request = DeviceRequest::ItemImport { drafts: std::mem::take(&mut batch), dry_run };
-            let DeviceAnswer::Imported { outcomes: of_batch } = session.ask(&request)? else { return Err(unexpected()) };
+            let DeviceAnswer::Imported { outcomes: of_batch } = session.ask(&request)? else {
+                return Err(unexpected());
+            };
             if of_batch.len() != count {
                 return Err(unexpected());
             }

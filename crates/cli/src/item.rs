@@ -192,10 +192,13 @@ pub(crate) fn run(app: &App, command: &ItemCommand) -> Result<(), Failure> {
             };
             app.prompter().confirm(&question, *yes)?;
             session.ask(&DeviceRequest::ItemRemove { item: item.id, purge: *purge })?;
-            app.out.done(match *purge {
-                true => "Destroyed.".to_owned(),
-                false => format!("Removed. Next: strongroom item restore {}", item.id),
-            }.as_str())
+            app.out.done(
+                match *purge {
+                    true => "Destroyed.".to_owned(),
+                    false => format!("Removed. Next: strongroom item restore {}", item.id),
+                }
+                .as_str(),
+            )
         }),
         ItemCommand::History { item } => {
             let answer = app.session(|session| {
@@ -225,11 +228,14 @@ fn add(app: &App, args: &Add) -> Result<(), Failure> {
     } else if !fields.iter().any(|field| field.name == main) {
         let value = app.prompter().hidden(&format!("{main}: "))?;
         if !value.is_empty() {
-            fields.insert(0, FieldDraft {
-                class: args.fields.class_of(&main, args.item_type)?,
-                name: main,
-                value: SecretValue::new(value.as_bytes().to_vec()),
-            });
+            fields.insert(
+                0,
+                FieldDraft {
+                    class: args.fields.class_of(&main, args.item_type)?,
+                    name: main,
+                    value: SecretValue::new(value.as_bytes().to_vec()),
+                },
+            );
         }
     }
     let draft = ItemDraft {
@@ -241,9 +247,9 @@ fn add(app: &App, args: &Add) -> Result<(), Failure> {
         origin: None,
     };
     match app.ask(&DeviceRequest::ItemAdd(draft))? {
-        DeviceAnswer::Item(view) => app.out.result(&view, || {
-            format!("Added `{}` as {}.", escape(&view.summary.label), view.summary.id)
-        }),
+        DeviceAnswer::Item(view) => {
+            app.out.result(&view, || format!("Added `{}` as {}.", escape(&view.summary.label), view.summary.id))
+        }
         _ => Err(unexpected()),
     }
 }
@@ -272,7 +278,12 @@ fn edit(app: &App, args: &Edit) -> Result<(), Failure> {
             remove: args.unset.clone(),
             policy,
         };
-        if edit.label.is_none() && edit.tags.is_none() && edit.set.is_empty() && edit.remove.is_empty() && edit.policy.is_none() {
+        if edit.label.is_none()
+            && edit.tags.is_none()
+            && edit.set.is_empty()
+            && edit.remove.is_empty()
+            && edit.policy.is_none()
+        {
             return Err(Failure::usage("nothing to change").hint("strongroom item edit --help"));
         }
         match session.ask(&DeviceRequest::ItemEdit(edit))? {
@@ -369,7 +380,13 @@ fn list_text(items: &[ItemSummary]) -> String {
         return "No items.".to_owned();
     }
     let row = |item: &ItemSummary| {
-        vec![item.id.to_string(), item.item_type.to_string(), item.label.clone(), item.tags.join(", "), item.changed_at.to_string()]
+        vec![
+            item.id.to_string(),
+            item.item_type.to_string(),
+            item.label.clone(),
+            item.tags.join(", "),
+            item.changed_at.to_string(),
+        ]
     };
     table(&["ID", "TYPE", "LABEL", "TAGS", "CHANGED"], &items.iter().map(row).collect::<Vec<_>>())
 }
@@ -390,8 +407,16 @@ fn view_text(view: &ItemView) -> String {
     text.push_str(&table(&["  FIELD", "VALUE", "CLASS", "VERSION"], &rows));
     if let Some(http) = &policy.http {
         let hosts: Vec<String> = http.hosts.iter().map(ToString::to_string).collect();
-        text.push_str(&format!("  goes to: {} as {}", escape(&hosts.join(", ")), escape(&policy::placement(&http.placement))));
-        for (set, what) in [(http.allow_private, "private addresses"), (http.allow_short, "short secret"), (http.roots_pem.is_some(), "own roots")] {
+        text.push_str(&format!(
+            "  goes to: {} as {}",
+            escape(&hosts.join(", ")),
+            escape(&policy::placement(&http.placement))
+        ));
+        for (set, what) in [
+            (http.allow_private, "private addresses"),
+            (http.allow_short, "short secret"),
+            (http.roots_pem.is_some(), "own roots"),
+        ] {
             if set {
                 text.push_str(&format!(", {what}"));
             }

@@ -93,41 +93,53 @@ impl Server {
         self.call(Desk::list).await
     }
 
-    #[tool(description = "Asks the member for a grant that you do not have. Say in plain words what it is about and why: the member \
-                          reads it and may narrow it. Answers with a pending approval; go on with poll_approval.")]
+    #[tool(
+        description = "Asks the member for a grant that you do not have. Say in plain words what it is about and why: the member \
+                          reads it and may narrow it. Answers with a pending approval; go on with poll_approval."
+    )]
     async fn request_access(&self, Parameters(wish): Parameters<AccessWish>) -> CallToolResult {
         self.call(move |desk| desk.request_access(wish)).await
     }
 
-    #[tool(description = "Sends an HTTPS request with a granted secret. The vault puts the secret where it belongs: leave out the \
+    #[tool(
+        description = "Sends an HTTPS request with a granted secret. The vault puts the secret where it belongs: leave out the \
                           Authorization header, API keys and passwords. Only the hosts, methods and paths of the grant are \
-                          allowed. Answers with status, headers and body, or with a pending approval.")]
+                          allowed. Answers with status, headers and body, or with a pending approval."
+    )]
     async fn http_request(&self, Parameters(wish): Parameters<HttpWish>) -> CallToolResult {
         self.call(move |desk| desk.http(wish)).await
     }
 
-    #[tool(description = "Signs with a granted key: a message, an SSH signature under a namespace, or a JSON Web Token with the \
+    #[tool(
+        description = "Signs with a granted key: a message, an SSH signature under a namespace, or a JSON Web Token with the \
                           claims you name. The vault hashes the message itself. Answers with the signature or the token, or \
-                          with a pending approval.")]
+                          with a pending approval."
+    )]
     async fn sign(&self, Parameters(wish): Parameters<SignWish>) -> CallToolResult {
         self.call(move |desk| desk.sign(wish)).await
     }
 
-    #[tool(description = "Makes a one-time code (TOTP or HOTP) from a granted generator. Answers with the code and for how long it is \
-                          good, or with a pending approval.")]
+    #[tool(
+        description = "Makes a one-time code (TOTP or HOTP) from a granted generator. Answers with the code and for how long it is \
+                          good, or with a pending approval."
+    )]
     async fn one_time_code(&self, Parameters(wish): Parameters<ReferenceWish>) -> CallToolResult {
         self.call(move |desk| desk.code(wish)).await
     }
 
-    #[tool(description = "Encrypts, decrypts, re-encrypts, authenticates or derives with a granted key. Ciphertexts and tags are \
-                          base64url. Derived keys stay in the vault: the answer is a reference.")]
+    #[tool(
+        description = "Encrypts, decrypts, re-encrypts, authenticates or derives with a granted key. Ciphertexts and tags are \
+                          base64url. Derived keys stay in the vault: the answer is a reference."
+    )]
     async fn crypt(&self, Parameters(wish): Parameters<CryptWish>) -> CallToolResult {
         self.call(move |desk| desk.crypt(wish)).await
     }
 
-    #[tool(description = "Asks how a pending approval stands. Still pending: ask again later. Refused or expired: do not repeat the \
+    #[tool(
+        description = "Asks how a pending approval stands. Still pending: ask again later. Refused or expired: do not repeat the \
                           request unless the member tells you to. Approved: the vault runs the request it kept, once, and this \
-                          answers with its result. Granted: call list_granted again.")]
+                          answers with its result. Granted: call list_granted again."
+    )]
     async fn poll_approval(&self, Parameters(wish): Parameters<PollWish>) -> CallToolResult {
         self.call(move |desk| desk.poll(&wish)).await
     }

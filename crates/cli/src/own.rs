@@ -21,12 +21,14 @@ use crate::prompt;
 
 /// `copy`
 #[derive(Debug, Args)]
-#[command(after_help = "The clipboard is cleared after 30 seconds, if it still holds the value. Programs that keep a history of the
+#[command(
+    after_help = "The clipboard is cleared after 30 seconds, if it still holds the value. Programs that keep a history of the
 clipboard may keep it longer.
 
 Examples:
   strongroom copy GitHub
-  strongroom copy GitHub/username")]
+  strongroom copy GitHub/username"
+)]
 pub(crate) struct Copy {
     /// An item, ITEM/FIELD or vault://…
     pub(crate) item: String,
@@ -70,12 +72,14 @@ pub(crate) struct Crypt {
 
 /// `exec`
 #[derive(Debug, Args)]
-#[command(after_help = "The program has the values for good, and so has whatever may read its environment. Its exit code is passed on.
+#[command(
+    after_help = "The program has the values for good, and so has whatever may read its environment. Its exit code is passed on.
 
 Examples:
   strongroom exec --env TOKEN=Weather -- ./report.sh
   strongroom exec --env DB_PASSWORD=Database/password --env DB_USER=Database/username -- psql
-  strongroom exec --stdin \"Disk key\" -- cryptsetup open /dev/sdb1 data -")]
+  strongroom exec --stdin \"Disk key\" -- cryptsetup open /dev/sdb1 data -"
+)]
 pub(crate) struct ExecArgs {
     /// A variable of its environment (repeat)
     #[arg(long, value_name = "NAME=ITEM", value_parser = parse_variable)]

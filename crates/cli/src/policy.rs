@@ -44,7 +44,7 @@ pub(crate) struct PolicyArgs {
 impl PolicyArgs {
     /// The policy of a new item; keys get the usual one of their type.
     pub(crate) fn for_new(&self, item_type: ItemType) -> Result<ItemPolicy, Failure> {
-        if let Some(policy) = self.from_file()? {
+        if let Some(policy) = self.read_policy()? {
             return Ok(policy);
         }
         let usual = match item_type {
@@ -58,7 +58,7 @@ impl PolicyArgs {
 
     /// A changed policy, or `None` where no flag says anything.
     pub(crate) fn for_edit(&self, before: &ItemPolicy) -> Result<Option<ItemPolicy>, Failure> {
-        if let Some(policy) = self.from_file()? {
+        if let Some(policy) = self.read_policy()? {
             return Ok(Some(policy));
         }
         if self.host.is_empty() && self.purpose.is_none() && self.algorithm.is_none() {
@@ -74,7 +74,7 @@ impl PolicyArgs {
         Ok(Some(policy))
     }
 
-    fn from_file(&self) -> Result<Option<ItemPolicy>, Failure> {
+    fn read_policy(&self) -> Result<Option<ItemPolicy>, Failure> {
         let Some(path) = &self.policy else { return Ok(None) };
         let text = prompt::read_all(path, 64 * 1024)?;
         let policy = serde_json::from_slice(&text).map_err(|e| Failure::usage(format!("{}: {e}", path.display())))?;
@@ -88,7 +88,10 @@ impl PolicyArgs {
         let roots_pem = match &self.roots {
             Some(path) => {
                 let text = prompt::read_all(path, 64 * 1024)?;
-                Some(String::from_utf8(text.to_vec()).map_err(|_| Failure::usage("the certificates are not PEM text"))?)
+                Some(
+                    String::from_utf8(text.to_vec())
+                        .map_err(|_| Failure::usage("the certificates are not PEM text"))?,
+                )
             }
             None => before.and_then(|http| http.roots_pem.clone()),
         };
@@ -141,7 +144,9 @@ fn parse_placement(text: &str) -> Result<Placement, String> {
             region: (*region).to_owned(),
             service: (*service).to_owned(),
         }),
-        _ => Err("expected bearer, basic:USER, header:NAME[:PREFIX], query:NAME or aws:KEY-ID:REGION:SERVICE".to_owned()),
+        _ => {
+            Err("expected bearer, basic:USER, header:NAME[:PREFIX], query:NAME or aws:KEY-ID:REGION:SERVICE".to_owned())
+        }
     }
 }
 
@@ -164,7 +169,14 @@ mod tests {
 
     #[test]
     fn placements_read_as_they_are_shown() {
-        for text in ["bearer", "basic:me", "header:X-Key", "header:Authorization:token ", "query:key", "aws:AKIA:eu-central-1:s3"] {
+        for text in [
+            "bearer",
+            "basic:me",
+            "header:X-Key",
+            "header:Authorization:token ",
+            "query:key",
+            "aws:AKIA:eu-central-1:s3",
+        ] {
             assert_eq!(placement(&parse_placement(text).unwrap()), text);
         }
         for bad in ["", "basic", "basic:", "digest:x", "aws:a:b", "bearer:x"] {

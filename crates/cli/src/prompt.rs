@@ -100,7 +100,8 @@ impl Prompter {
         if yes {
             return Ok(());
         }
-        let answer = self.line(&format!("{question} [y/N] ")).map_err(|failure| failure.hint("--yes says yes beforehand"))?;
+        let answer =
+            self.line(&format!("{question} [y/N] ")).map_err(|failure| failure.hint("--yes says yes beforehand"))?;
         if matches!(answer.to_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(Failure::cancelled()) }
     }
 

@@ -68,10 +68,15 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     let data = absolute(&args.data.clone().unwrap_or_else(places::data))?;
     let shares = absolute(&args.shares.clone().unwrap_or_else(places::shares))?;
     let this = std::env::current_exe().map_err(|e| Failure::local("this program", &e))?;
-    let vault_program = absolute(&args.vault_program.clone().unwrap_or_else(|| this.with_file_name("strongroom-vault")))?;
+    let vault_program =
+        absolute(&args.vault_program.clone().unwrap_or_else(|| this.with_file_name("strongroom-vault")))?;
     if !vault_program.is_file() {
-        return Err(Failure::new(Exit::Local, "vault_program_missing", format!("{} is not there", vault_program.display()))
-            .hint("--vault-program PATH"));
+        return Err(Failure::new(
+            Exit::Local,
+            "vault_program_missing",
+            format!("{} is not there", vault_program.display()),
+        )
+        .hint("--vault-program PATH"));
     }
     let mut config = HostConfig::new(&data, shares, vault_program);
     config.memfd_secret = !args.no_memfd_secret;
@@ -119,11 +124,7 @@ fn announce(app: &App, socket: PathBuf, data: PathBuf) {
 fn ready(out: Out, socket: &Path, data: &Path, has_vault: bool) -> Result<(), Failure> {
     let next = if has_vault { "strongroom unlock" } else { "strongroom create" };
     out.result(&json!({ "ready": true, "socket": socket, "data": data }), || {
-        format!(
-            "Serving the vaults of {} at {}.\nNext, in another terminal: {next}",
-            data.display(),
-            socket.display()
-        )
+        format!("Serving the vaults of {} at {}.\nNext, in another terminal: {next}", data.display(), socket.display())
     })
 }
 

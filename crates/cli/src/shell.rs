@@ -74,9 +74,9 @@ pub(crate) fn help(args: &Help) -> Result<(), Failure> {
     command.build();
     let mut found = &mut command;
     for name in &args.topic {
-        found = found
-            .find_subcommand_mut(name)
-            .ok_or_else(|| Failure::usage(format!("there is no command `{}`", args.topic.join(" "))).hint("strongroom help"))?;
+        found = found.find_subcommand_mut(name).ok_or_else(|| {
+            Failure::usage(format!("there is no command `{}`", args.topic.join(" "))).hint("strongroom help")
+        })?;
     }
     let text = found.render_long_help().to_string();
     write_out(text.as_bytes())

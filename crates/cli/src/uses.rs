@@ -6,7 +6,8 @@ use clap::{Args, Subcommand};
 use strongroom_client::gateway::{Answered, Gateway};
 use strongroom_client::guest::GuestKey;
 use strongroom_client::wire::guest::{
-    Call, Granted, GrantWish, GuestAnswer, GuestRequest, Pending, TotpCall, UseCall, UseRequest, UseResult,
+    ApprovalState, Call, GrantWish, Granted, GuestAnswer, GuestRequest, Pending, TotpCall, UseCall, UseRequest,
+    UseResult,
 };
 use strongroom_client::wire::policy::Consumer;
 use strongroom_client::wire::{ApprovalId, HandleId, Reference};
@@ -17,7 +18,7 @@ use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::grant::{limits_text, mode_text};
 use crate::human;
-use crate::output::table;
+use crate::output::{escape, table};
 
 /// Whose key is used.
 #[derive(Clone, Debug, Args)]
@@ -126,10 +127,17 @@ pub(crate) fn load_key(app: &App, args: &GuestArgs) -> Result<GuestKey, Failure>
 /// Runs `use …`.
 pub(crate) fn run(app: &App, args: &Use) -> Result<(), Failure> {
     let key = load_key(app, &args.guest)?;
-    let mut gateway = Gateway::new(&key);
+    act(app, args, &mut Gateway::new(&key)).map_err(|failure| {
+        // What only the member can type is no hint for a guest.
+        let for_member = ["vault_locked", "guest_suspended", "session_required"].contains(&failure.code.as_str());
+        if for_member { Failure { hint: None, ..failure } } else { failure }
+    })
+}
+
+fn act(app: &App, args: &Use, gateway: &mut Gateway<'_>) -> Result<(), Failure> {
     match &args.command {
         UseCommand::List => {
-            let granted = granted(&mut gateway)?;
+            let granted = granted(gateway)?;
             app.out.result(&granted, || list_text(&granted))
         }
         UseCommand::Request { consumer, subject, host } => {
@@ -142,7 +150,7 @@ pub(crate) fn run(app: &App, args: &Use) -> Result<(), Failure> {
             match gateway.ask(&GuestRequest::Request(wish))? {
                 GuestAnswer::Pending(pending) if args.wait => {
                     gateway.wait(pending.approval)?;
-                    let granted = granted(&mut gateway)?;
+                    let granted = granted(gateway)?;
                     app.out.result(&granted, || list_text(&granted))
                 }
                 GuestAnswer::Pending(pending) => Err(pending_failure(app, &pending)),
@@ -150,7 +158,7 @@ pub(crate) fn run(app: &App, args: &Use) -> Result<(), Failure> {
             }
         }
         UseCommand::Http { reference, url, http } => {
-            let reference = find(&mut gateway, reference, Consumer::Http)?;
+            let reference = find(gateway, reference, Consumer::Http)?;
             let (call, mut source) = http.build(url)?;
             let request = use_request(UseCall { reference, call: Call::Http(call) }, args.reason.clone());
             let (answer, body) = gateway.ask_streaming(&request, source.as_mut().map(crate::call::Source::upload))?;
@@ -158,34 +166,34 @@ pub(crate) fn run(app: &App, args: &Use) -> Result<(), Failure> {
                 GuestAnswer::Used(UseResult::Http(head)) => http.print(app, &head, body),
                 GuestAnswer::Pending(pending) => {
                     drop(body);
-                    let handle = settle(app, &mut gateway, &pending, args.wait)?;
-                    run_handle(app, &mut gateway, handle, Some(http))
+                    let handle = settle(app, gateway, &pending, args.wait)?;
+                    run_handle(app, gateway, handle, Some(http))
                 }
                 _ => Err(unexpected()),
             }
         }
         UseCommand::Sign { reference, what } => {
-            let reference = find(&mut gateway, reference, Consumer::Sign)?;
-            simple(app, &mut gateway, args, UseCall { reference, call: Call::Sign(what.build()?) })
+            let reference = find(gateway, reference, Consumer::Sign)?;
+            simple(app, gateway, args, UseCall { reference, call: Call::Sign(what.build()?) })
         }
         UseCommand::Totp { reference } => {
-            let reference = find(&mut gateway, reference, Consumer::Totp)?;
-            simple(app, &mut gateway, args, UseCall { reference, call: Call::Totp(TotpCall {}) })
+            let reference = find(gateway, reference, Consumer::Totp)?;
+            simple(app, gateway, args, UseCall { reference, call: Call::Totp(TotpCall {}) })
         }
         UseCommand::Crypt { reference, what } => {
-            let reference = find(&mut gateway, reference, Consumer::Crypt)?;
-            simple(app, &mut gateway, args, UseCall { reference, call: Call::Crypt(what.build()?) })
+            let reference = find(gateway, reference, Consumer::Crypt)?;
+            simple(app, gateway, args, UseCall { reference, call: Call::Crypt(what.build()?) })
         }
         UseCommand::Poll { approval, secs } => {
             let request = GuestRequest::Poll { approval: *approval, wait_secs: (*secs).min(60) };
             match gateway.ask(&request)? {
-                GuestAnswer::Polled(state) => app.out.json_line(&state),
+                GuestAnswer::Polled(state) => app.out.result(&state, || state_text(&state)),
                 _ => Err(unexpected()),
             }
         }
         UseCommand::Run { handle } => {
             let handle = handle.parse().map_err(|_| Failure::usage("that is no handle"))?;
-            run_handle(app, &mut gateway, handle, None)
+            run_handle(app, gateway, handle, None)
         }
     }
 }
@@ -254,8 +262,12 @@ fn find(gateway: &mut Gateway<'_>, name: &str, consumer: Consumer) -> Result<Ref
     found.dedup();
     match found.as_slice() {
         [one] => Ok((*one).clone()),
-        [] => Err(Failure::new(Exit::Refused, "reference_unknown", format!("nothing called `{name}` was granted for {consumer}"))
-            .hint("strongroom use list, or strongroom use request")),
+        [] => Err(Failure::new(
+            Exit::Refused,
+            "reference_unknown",
+            format!("nothing called `{name}` was granted for {consumer}"),
+        )
+        .hint("strongroom use list, or strongroom use request")),
         _ => Err(Failure::usage(format!("several references are called `{name}`; name one as vault://…"))),
     }
 }
@@ -264,14 +276,29 @@ fn use_request(call: UseCall, reason: Option<String>) -> GuestRequest {
     GuestRequest::Use(UseRequest { call: Some(call), handle: None, reason })
 }
 
+fn state_text(state: &ApprovalState) -> String {
+    match state {
+        ApprovalState::Pending { expires_at } => format!("Pending; it expires {}.", human::relative(*expires_at)),
+        ApprovalState::Approved { handle, expires_at } => {
+            format!("Approved. Next, {}: strongroom use run {handle}", human::relative(*expires_at))
+        }
+        ApprovalState::Granted {} => "Granted. Next: strongroom use list".to_owned(),
+        ApprovalState::Refused(refusal) => format!("Refused: {} ({})", escape(&refusal.to_string()), refusal.code),
+    }
+}
+
 fn pending_failure(app: &App, pending: &Pending) -> Failure {
     if app.out.json {
         // The id is what a program goes on with.
         let _ = app.out.json_line(&GuestAnswer::Pending(pending.clone()));
     }
     let left = human::relative(pending.expires_at);
-    Failure::new(Exit::Pending, "approval_pending", format!("the member has been asked ({}, expires {left})", pending.approval))
-        .hint(format!("strongroom use poll {} --secs 60, or --wait", pending.approval))
+    Failure::new(
+        Exit::Pending,
+        "approval_pending",
+        format!("the member has been asked ({}, expires {left})", pending.approval),
+    )
+    .hint(format!("strongroom use poll {} --secs 60, or --wait", pending.approval))
 }
 
 fn list_text(granted: &[Granted]) -> String {

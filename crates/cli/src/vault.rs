@@ -10,8 +10,8 @@ use strongroom_client::fresh;
 use strongroom_client::open::{self, NewVault};
 use strongroom_client::profile::Profile;
 use strongroom_client::session::Session;
-use strongroom_client::wire::SlotId;
 use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest, SlotKind, SlotView, VaultState};
+use strongroom_client::wire::{Code, Refusal, SlotId};
 
 use crate::app::{App, unexpected};
 use crate::failure::Failure;
@@ -109,7 +109,8 @@ pub(crate) enum SlotsCommand {
     /// Remove a way to unlock
     Remove {
         /// Its name or id
-        slot: String,
+        #[arg(value_name = "SLOT")]
+        name: String,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -127,6 +128,13 @@ pub(crate) enum VaultCommand {
         /// The vault's id, instead of being asked for it
         #[arg(long, value_name = "VAULT-ID")]
         confirm: Option<String>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Remove this device's keys for the vault, without asking it; the vault and other devices stay
+    #[command(after_help = "For a vault that is gone. On a living one, revoke the device from another one instead.")]
+    Forget {
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -172,15 +180,24 @@ pub(crate) fn unlock(app: &App, args: &Unlock) -> Result<(), Failure> {
     prompter.phrase = args.phrase;
     let mut session = Session::new(&profile, &mut prompter);
     let opened = open::open(&mut session, args.open_for)?;
+    if !opened.was_locked && args.open_for.is_some() {
+        app.out.note(
+            "The vault was open already; --for counts from an unlock: strongroom lock, then strongroom unlock --for …",
+        );
+    }
     let shown = json!({
         "session_until": opened.session_until,
         "open_until": opened.open_until,
         "was_locked": opened.was_locked,
     });
     app.out.result(&shown, || {
-        let open_until = opened.open_until.map_or(String::new(), |at| format!(", the vault locks {}", human::relative(at)));
+        let open_until =
+            opened.open_until.map_or(String::new(), |at| format!(", the vault locks {}", human::relative(at)));
         let what = if opened.was_locked { "Unlocked" } else { "The vault was open; this device has a session" };
-        format!("{what}. The log extends what this device saw. The session ends {}{open_until}.", human::relative(opened.session_until))
+        format!(
+            "{what}. The log extends what this device saw. The session ends {}{open_until}.",
+            human::relative(opened.session_until)
+        )
     })
 }
 
@@ -204,7 +221,9 @@ pub(crate) fn status(app: &App) -> Result<(), Failure> {
         let mut text = match status.state {
             VaultState::Empty => "The vault is empty.\n".to_owned(),
             VaultState::Locked => "The vault is locked. Next: strongroom unlock\n".to_owned(),
-            VaultState::Unconfirmed => "The vault is open; its log waits to be confirmed. Next: strongroom unlock\n".to_owned(),
+            VaultState::Unconfirmed => {
+                "The vault is open; its log waits to be confirmed. Next: strongroom unlock\n".to_owned()
+            }
             VaultState::Open => "The vault is open.\n".to_owned(),
         };
         let mut line = |name: &str, value: String| text.push_str(&format!("  {name:<12} {value}\n"));
@@ -214,7 +233,9 @@ pub(crate) fn status(app: &App) -> Result<(), Failure> {
         }
         match status.session_until {
             Some(at) => line("session", format!("ends {}", human::relative(at))),
-            None if status.state == VaultState::Open => line("session", "none; strongroom unlock begins one".to_owned()),
+            None if status.state == VaultState::Open => {
+                line("session", "none; strongroom unlock begins one".to_owned())
+            }
             None => {}
         }
         if let Some(items) = status.items {
@@ -298,9 +319,9 @@ pub(crate) fn slots(app: &App, command: &SlotsCommand) -> Result<(), Failure> {
                 _ => Err(unexpected()),
             }
         }
-        SlotsCommand::Remove { slot, yes } => app.session(|session| {
-            let id = find_slot(session, slot)?;
-            app.prompter().confirm(&format!("Remove the way to unlock `{}`?", escape(slot)), *yes)?;
+        SlotsCommand::Remove { name, yes } => app.session(|session| {
+            let id = find_slot(session, name)?;
+            app.prompter().confirm(&format!("Remove the way to unlock `{}`?", escape(name)), *yes)?;
             session.ask(&DeviceRequest::SlotRemove { slot: id })?;
             app.out.done("Removed.")
         }),
@@ -309,7 +330,10 @@ pub(crate) fn slots(app: &App, command: &SlotsCommand) -> Result<(), Failure> {
 
 /// Runs `vault …`.
 pub(crate) fn vault(app: &App, command: &VaultCommand) -> Result<(), Failure> {
-    let VaultCommand::Delete { confirm, yes } = command;
+    let (confirm, yes) = match command {
+        VaultCommand::Delete { confirm, yes } => (confirm, yes),
+        VaultCommand::Forget { yes } => return forget(app, *yes),
+    };
     let dir = app.dir()?;
     let profile = app.profile()?;
     let mut prompter = app.prompter();
@@ -329,17 +353,30 @@ pub(crate) fn vault(app: &App, command: &VaultCommand) -> Result<(), Failure> {
     if typed != vault.to_string() {
         return Err(Failure::cancelled());
     }
-    Session::new(&profile, &mut prompter).ask(&DeviceRequest::VaultDelete { vault })?;
+    // The keys go only after the vault itself has said that it is gone: a server's word is not enough.
+    Session::new(&profile, &mut prompter).ask(&DeviceRequest::VaultDelete { vault }).map_err(|error| {
+        match error.code() {
+            Some(Code::VaultUnknown) => Failure::from(error).hint("if it is deleted: strongroom vault forget"),
+            _ => error.into(),
+        }
+    })?;
     Profile::remove(&dir)?;
     app.out.done("The vault is deleted, and this device has forgotten its keys.")
+}
+
+fn forget(app: &App, yes: bool) -> Result<(), Failure> {
+    let dir = app.dir()?;
+    let profile = app.profile()?;
+    app.out.note("Without these keys this device cannot reach the vault any more, and neither can guests whose key files lie here.");
+    app.prompter().confirm(&format!("Remove this device's keys for the vault {}?", profile.vault()), yes)?;
+    Profile::remove(&dir)?;
+    app.out.done("This device has forgotten its keys.")
 }
 
 fn find_slot(session: &mut Session<'_>, name: &str) -> Result<SlotId, Failure> {
     let slots = session.slots()?;
     let found = slots.iter().find(|slot| slot.name.as_deref() == Some(name) || slot.id.to_string() == name);
-    found.map(|slot| slot.id).ok_or_else(|| {
-        strongroom_client::wire::Refusal::new(strongroom_client::wire::Code::SlotUnknown).into()
-    })
+    found.map(|slot| slot.id).ok_or_else(|| Refusal::new(Code::SlotUnknown).into())
 }
 
 fn device_name() -> String {

@@ -155,11 +155,7 @@ pub fn check_proof(proof: &EventProof) -> Result<CheckedProof, LogAlarm> {
             Some(event_text(&leaf.0).ok_or_else(|| alarm("its content cannot be read"))?.to_owned())
         }
     };
-    Ok(CheckedProof {
-        fingerprint: Fingerprint::of(proof.vault.as_bytes(), &identity),
-        event,
-        log_size: position.size,
-    })
+    Ok(CheckedProof { fingerprint: Fingerprint::of(proof.vault.as_bytes(), &identity), event, log_size: position.size })
 }
 
 /// The JSON text of a leaf: `u8(1) || salt (16) || event`.
@@ -258,9 +254,11 @@ mod tests {
         assert!(matches!(check_proof(&other), Err(LogAlarm::Event { index: 6, .. })));
         let moved = EventProof { event: logged(7, &log.leaves[6]), ..proof.clone() };
         assert!(matches!(check_proof(&moved), Err(LogAlarm::Event { index: 7, .. })));
-        let stranger = EventProof { identity: Bytes::from(*TestLog::new(0).identity.public().as_bytes()), ..proof.clone() };
+        let stranger =
+            EventProof { identity: Bytes::from(*TestLog::new(0).identity.public().as_bytes()), ..proof.clone() };
         assert_eq!(check_proof(&stranger).unwrap_err(), LogAlarm::Uncertified);
-        let text = EventProof { event: LoggedEvent { leaf: Some(Bytes::from(leaf(6, "x"))), ..proof.event.clone() }, ..proof };
+        let text =
+            EventProof { event: LoggedEvent { leaf: Some(Bytes::from(leaf(6, "x"))), ..proof.event.clone() }, ..proof };
         assert!(matches!(check_proof(&text), Err(LogAlarm::Event { index: 6, .. })));
     }
 }

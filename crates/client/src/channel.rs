@@ -14,8 +14,8 @@ use rustix::event::{PollFd, PollFlags};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 use strongroom_crypto::channel::{Channel, ChannelError, DeviceHandshake, Joiner, Pin, Role};
-use strongroom_crypto::{CryptoRng, os_rng};
 use strongroom_crypto::sign::{PublicKey, SigningKey};
+use strongroom_crypto::{CryptoRng, os_rng};
 use strongroom_wire::device::{Answer, Envelope, Fresh};
 use strongroom_wire::frame::{Chunk, Credit, Event, FrameType, Messages, with_length};
 use strongroom_wire::limits::{CHUNK_BYTES_MAX, FRAME_BYTES_MAX, SEALED_FRAME_BYTES_MAX, STREAM_WINDOW_BYTES};
@@ -213,7 +213,13 @@ impl Connection {
     /// Whether nothing more can be asked here.
     #[must_use]
     pub fn is_ended(&self) -> bool {
-        self.channel.expired(clock::monotonic_ms())
+        self.link.closed || self.channel.expired(clock::monotonic_ms())
+    }
+
+    /// Whether the other end is still there, as far as it can be seen without asking: for a connection that lay idle.
+    #[must_use]
+    pub fn still_stands(&mut self) -> bool {
+        !self.is_ended() && self.link.has_message().is_ok()
     }
 
     /// What the vault said unasked, oldest first.
@@ -251,30 +257,37 @@ impl Connection {
         }
         self.send(FrameType::Request, &payload)?;
         let mut flow = Flow { stream, upload, send_credit: STREAM_WINDOW_BYTES };
-        let answer: Answer<T> = loop {
-            match flow.step(self, ask.patience)? {
-                (FrameType::Answer, payload) => {
-                    break serde_json::from_slice(&payload).map_err(|_| protocol("an answer cannot be read"))?;
-                }
-                _ => return Err(protocol("a body came before its answer").into()),
-            }
-        };
+        let (kind, payload) = flow.step(self, ask.patience)?;
+        if kind != FrameType::Answer {
+            return Err(protocol("a body came before its answer").into());
+        }
+        let answer: Answer<T> = serde_json::from_slice(&payload).map_err(|_| protocol("an answer cannot be read"))?;
         if answer.stream != stream {
             return Err(protocol("an answer to another request").into());
         }
         let body_follows = answer.body_follows;
         let result = answer.result?;
         let patience = ask.patience;
-        let body = body_follows.then(|| Body { connection: self, flow, patience, chunk: Vec::new(), at: 0, owed: 0, done: false });
+        let body = body_follows.then(|| Body {
+            connection: self,
+            flow,
+            patience,
+            chunk: Vec::new(),
+            at: 0,
+            owed: 0,
+            done: false,
+        });
         Ok((result, body))
     }
 
     fn rekey_if_due(&mut self) -> Result<(), ConnectError> {
-        if self.channel.needs_rekey(clock::monotonic_ms()) {
-            let frame = self.channel.begin_rekey(&mut os_rng())?;
-            self.link.send(&frame)?;
-            self.switching = true;
-        }
+        if self.channel.needs_rekey(clock::monotonic_ms()) { self.begin_rekey() } else { Ok(()) }
+    }
+
+    fn begin_rekey(&mut self) -> Result<(), ConnectError> {
+        let frame = self.channel.begin_rekey(&mut os_rng())?;
+        self.link.send(&frame)?;
+        self.switching = true;
         Ok(())
     }
 
@@ -446,7 +459,8 @@ impl Flow<'_> {
     /// Waits until the source or the vault has something; whether the source has.
     fn source_is_ready(&self, connection: &Connection) -> Result<bool, ConnectError> {
         let Some(fd) = self.upload.as_ref().and_then(|upload| upload.fd) else { return Ok(true) };
-        let mut fds = [PollFd::new(&connection.link.stream, PollFlags::IN), PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        let mut fds =
+            [PollFd::new(&connection.link.stream, PollFlags::IN), PollFd::from_borrowed_fd(fd, PollFlags::IN)];
         rustix::event::poll(&mut fds, None).map_err(|e| ConnectError::Upload(e.into()))?;
         Ok(fds[0].revents().is_empty() && !fds[1].revents().is_empty())
     }
@@ -489,7 +503,13 @@ impl Link {
         let unreachable = |source| ConnectError::Unreachable { socket: socket.to_owned(), source };
         let stream = UnixStream::connect(socket).map_err(unreachable)?;
         stream.set_write_timeout(Some(PATIENCE)).map_err(unreachable)?;
-        Ok(Self { stream, inbox: Messages::new(SEALED_FRAME_BYTES_MAX), early: None, buffer: vec![0; 64 * 1024], closed: false })
+        Ok(Self {
+            stream,
+            inbox: Messages::new(SEALED_FRAME_BYTES_MAX),
+            early: None,
+            buffer: vec![0; 64 * 1024],
+            closed: false,
+        })
     }
 
     fn greet(&mut self, hello: &RelayHello) -> Result<RelayAnswer, ConnectError> {
@@ -505,7 +525,8 @@ impl Link {
         if self.closed {
             return Err(ConnectError::Broken(io::ErrorKind::NotConnected.into()));
         }
-        self.stream.write_all(&with_length(message)).map_err(wait_over)
+        // A message that was written in part cannot be taken back.
+        self.stream.write_all(&with_length(message)).map_err(wait_over).inspect_err(|_| self.closed = true)
     }
 
     fn receive(&mut self, patience: Duration) -> Result<Vec<u8>, ConnectError> {
@@ -548,10 +569,11 @@ impl Link {
         let count = loop {
             match self.stream.read(&mut self.buffer) {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                other => break other.map_err(wait_over)?,
+                other => break other.map_err(wait_over).inspect_err(|_| self.closed = true)?,
             }
         };
         if count == 0 {
+            self.closed = true;
             return Err(ConnectError::Broken(io::ErrorKind::UnexpectedEof.into()));
         }
         self.inbox.push(&self.buffer[..count]);
@@ -588,3 +610,142 @@ fn protocol(what: &'static str) -> ConnectError {
 }
 
 const EVENTS_KEPT_MAX: usize = 64;
+
+#[cfg(test)]
+#[path = "../tests/fake/mod.rs"]
+mod fake;
+
+#[cfg(test)]
+mod tests {
+    use strongroom_crypto::sign::SigningKey;
+    use strongroom_wire::Code;
+    use strongroom_wire::device::{DeviceAnswer, DeviceRequest};
+
+    use super::fake::{FakeVault, Served, listen, welcome};
+    use super::*;
+
+    fn connect(serve: impl Fn(&mut Served<'_>) + Send + 'static) -> (tempfile::TempDir, Connection) {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = dir.path().join("s.sock");
+        let (vault, key) = (FakeVault::new(), SigningKey::generate(&mut os_rng()));
+        let (identity, device, id) = (vault.identity.public(), key.public(), vault.id);
+        listen(socket.clone(), move |wire| {
+            if let Some(mut served) = welcome(wire, &vault, device) {
+                serve(&mut served);
+            }
+            true
+        });
+        let speaker = Speaker::new(Role::Device, [2; 16], &key);
+        let connection = Connection::open(&socket, id, Expected::Identity(&identity, 0), speaker).unwrap();
+        (dir, connection)
+    }
+
+    fn ask() -> Ask {
+        Ask {
+            id: new_request_id(),
+            fresh: None,
+            credential: None,
+            body: serde_json::value::to_raw_value(&DeviceRequest::Lock {}).unwrap(),
+            patience: Duration::from_secs(5),
+        }
+    }
+
+    #[test]
+    fn keys_are_renewed_between_and_inside_requests() {
+        let (_dir, mut connection) = connect(|served| {
+            while let Some(envelope) = served.request() {
+                served.answer_with(envelope.stream, Ok(DeviceAnswer::Done {}), true);
+                // The device renews the keys while these are on their way.
+                for n in 0..3 {
+                    let chunk = Chunk { stream: envelope.stream, last: n == 2, aborted: false, data: b"abc" };
+                    served.send(FrameType::Chunk, &chunk.encode());
+                }
+            }
+        });
+        for _ in 0..3 {
+            let (answer, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), None).unwrap();
+            assert!(matches!(answer, DeviceAnswer::Done {}));
+            let mut body = body.unwrap();
+            body.connection.begin_rekey().unwrap();
+            let mut text = String::new();
+            body.read_to_string(&mut text).unwrap();
+            assert_eq!(text, "abcabcabc");
+        }
+    }
+
+    #[test]
+    fn bodies_flow_both_ways_no_further_than_their_credit() {
+        let (_dir, mut connection) = connect(|served| {
+            let envelope = served.request().unwrap();
+            let (mut got, mut unpaid, window) = (0, 0, STREAM_WINDOW_BYTES as usize);
+            loop {
+                let (kind, payload) = served.frame().unwrap();
+                assert_eq!(kind, FrameType::Chunk);
+                let chunk = Chunk::decode(&payload).unwrap();
+                got += chunk.data.len();
+                unpaid += chunk.data.len();
+                assert!(unpaid <= window, "more than was allowed");
+                if chunk.last {
+                    break;
+                }
+                if unpaid == window {
+                    let credit = Credit { stream: envelope.stream, bytes: STREAM_WINDOW_BYTES };
+                    served.send(FrameType::Credit, &credit.encode());
+                    unpaid = 0;
+                }
+            }
+            assert_eq!(got, 1_000_000);
+            served.answer_with(envelope.stream, Ok(DeviceAnswer::Done {}), true);
+            let mut credit = window;
+            for n in 0..40 {
+                while credit < CHUNK_BYTES_MAX {
+                    let (kind, payload) = served.frame().unwrap();
+                    assert_eq!(kind, FrameType::Credit);
+                    credit += Credit::decode(&payload).unwrap().bytes as usize;
+                }
+                credit -= CHUNK_BYTES_MAX;
+                let data = vec![n; CHUNK_BYTES_MAX];
+                let chunk = Chunk { stream: envelope.stream, last: n == 39, aborted: false, data: &data };
+                served.send(FrameType::Chunk, &chunk.encode());
+            }
+        });
+        let data = vec![7; 1_000_000];
+        let mut source = data.as_slice();
+        let upload = Upload { source: &mut source, fd: None };
+        let (_, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), Some(upload)).unwrap();
+        let mut back = Vec::new();
+        body.unwrap().read_to_end(&mut back).unwrap();
+        assert_eq!(back.len(), 40 * CHUNK_BYTES_MAX);
+        assert!(!connection.is_ended());
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_is_an_error_and_one_left_unread_ends_the_connection() {
+        let (_dir, mut connection) = connect(|served| {
+            while let Some(envelope) = served.request() {
+                served.answer_with(envelope.stream, Ok(DeviceAnswer::Done {}), true);
+                let chunk = Chunk { stream: envelope.stream, last: true, aborted: true, data: b"" };
+                served.send(FrameType::Chunk, &chunk.encode());
+            }
+        });
+        let (_, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), None).unwrap();
+        assert!(body.unwrap().read_to_end(&mut Vec::new()).is_err());
+        let (_, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), None).unwrap();
+        drop(body);
+        assert!(connection.is_ended());
+    }
+
+    #[test]
+    fn answers_to_other_requests_and_refusals_are_told_apart() {
+        let (_dir, mut connection) = connect(|served| {
+            let envelope = served.request().unwrap();
+            served.answer(envelope.stream, Err(Code::VaultLocked.into()));
+            let envelope = served.request().unwrap();
+            served.answer(envelope.stream + 1, Ok(DeviceAnswer::Done {}));
+        });
+        let refused = connection.ask::<DeviceAnswer>(&ask()).unwrap_err();
+        assert!(matches!(refused, AskError::Refused(refusal) if refusal.code == Code::VaultLocked));
+        let refused = connection.ask::<DeviceAnswer>(&ask()).unwrap_err();
+        assert!(matches!(refused, AskError::Connection(ConnectError::Protocol { .. })));
+    }
+}

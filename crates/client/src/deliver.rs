@@ -50,8 +50,12 @@ pub fn fetch_page(
     session: &mut Session<'_>,
     after: Option<ItemId>,
 ) -> Result<(Vec<DeliveredValue>, Option<ItemId>), ClientError> {
-    let request =
-        DeviceRequest::Deliver(DeliverRequest { consumer: Consumer::Export, references: Vec::new(), after, program: None });
+    let request = DeviceRequest::Deliver(DeliverRequest {
+        consumer: Consumer::Export,
+        references: Vec::new(),
+        after,
+        program: None,
+    });
     match session.ask(&request)? {
         DeviceAnswer::Delivered { values, next } => Ok((values, next)),
         _ => Err(ClientError::Answer),
@@ -98,11 +102,7 @@ pub fn has_clipboard() -> Result<(), DeliverError> {
 ///
 /// # Errors
 /// When there is no clipboard, or it does not take the value.
-pub fn hold_on_clipboard(
-    value: SecretValue,
-    wait: Duration,
-    ready: impl FnOnce(),
-) -> Result<(), DeliverError> {
+pub fn hold_on_clipboard(value: SecretValue, wait: Duration, ready: impl FnOnce()) -> Result<(), DeliverError> {
     let mut clipboard = Clipboard::new().map_err(DeliverError::NoClipboard)?;
     // EXPOSE: copying is what the member asked for; a digest is enough to recognise it later.
     let digest = sha256(&[value.expose()]);
@@ -181,7 +181,8 @@ mod tests {
     #[test]
     fn a_pipe_holds_the_value_and_ends() {
         let value = SecretValue::new(vec![b'x'; STDIN_BYTES_MAX]);
-        let mut child = Command::new("wc").arg("-c").stdin(filled_pipe(&value).unwrap()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child =
+            Command::new("wc").arg("-c").stdin(filled_pipe(&value).unwrap()).stdout(Stdio::piped()).spawn().unwrap();
         let mut counted = String::new();
         child.stdout.take().unwrap().read_to_string(&mut counted).unwrap();
         child.wait().unwrap();

@@ -76,7 +76,11 @@ pub fn phrase_root(words: &str) -> Result<FactorRoot, FactorError> {
 ///
 /// # Errors
 /// When the passphrase has no bytes or too many, or memory is short.
-pub fn new_passphrase_slot(vault: VaultId, name: &str, passphrase: &str) -> Result<(SlotDraft, FactorRoot), FactorError> {
+pub fn new_passphrase_slot(
+    vault: VaultId,
+    name: &str,
+    passphrase: &str,
+) -> Result<(SlotDraft, FactorRoot), FactorError> {
     let params = KdfParams::generate(&mut strongroom_crypto::os_rng());
     let root = FactorRoot::from_passphrase(passphrase, &params)?;
     let kdf = Kdf {
@@ -179,8 +183,13 @@ mod tests {
         let draft = new_phrase_slot(VaultId([1; 16]), "recovery", &phrase).unwrap();
         assert_eq!((draft.kind, draft.kdf.is_none()), (SlotKind::Recovery, true));
         assert_eq!(draft.recovery_psk.unwrap().expose().len(), 32);
-        assert!(matches!(phrase_root("one two").err(), Some(FactorError::Phrase(PhraseError::UnknownWord { number: 1 }
-            | PhraseError::UnknownWord { number: 2 }
-            | PhraseError::WordCount { count: 2 }))));
+        assert!(matches!(
+            phrase_root("one two").err(),
+            Some(FactorError::Phrase(
+                PhraseError::UnknownWord { number: 1 }
+                    | PhraseError::UnknownWord { number: 2 }
+                    | PhraseError::WordCount { count: 2 }
+            ))
+        ));
     }
 }

@@ -8,7 +8,7 @@ use strongroom_crypto::channel::Role;
 use strongroom_wire::guest::{ApprovalState, GuestAnswer, GuestRequest};
 use strongroom_wire::{ApprovalId, HandleId};
 
-use crate::channel::{self, Ask, Body, Connection, Expected, PATIENCE, Speaker, Upload};
+use crate::channel::{self, Ask, AskError, Body, Connection, Expected, PATIENCE, Speaker, Upload};
 use crate::clock;
 use crate::error::ClientError;
 use crate::guest::GuestKey;
@@ -39,17 +39,19 @@ impl<'k> Gateway<'k> {
         self.connection.filter(|connection| !connection.is_ended())
     }
 
-    /// Asks; once more under the same id where the connection broke or the vault process could not be reached.
+    /// Asks; once more where the vault process could not be reached, and for a list or a poll also where the connection broke.
     ///
     /// # Errors
     /// What the vault refused, or why it could not be asked.
     pub fn ask(&mut self, request: &GuestRequest) -> Result<GuestAnswer, ClientError> {
         let ask = prepare(request);
+        // A use that broke off may have happened; only what changes nothing is asked for again.
+        let harmless = matches!(request, GuestRequest::List {} | GuestRequest::Poll { .. });
         let mut again = true;
         loop {
             let asked = self.connect()?.ask(&ask);
             match asked {
-                Err(error) if again && may_repeat(&error) => {
+                Err(error) if again && may_repeat(&error) && (harmless || matches!(error, AskError::Refused(_))) => {
                     again = false;
                     self.connection = None;
                     thread::sleep(REPEAT_AFTER);
@@ -80,7 +82,8 @@ impl<'k> Gateway<'k> {
         loop {
             let polled = self.ask(&GuestRequest::Poll { approval, wait_secs: POLL_SECS })?;
             match polled {
-                GuestAnswer::Polled(ApprovalState::Pending { expires_at }) if clock::now() <= expires_at.plus_secs(5) => {}
+                GuestAnswer::Polled(ApprovalState::Pending { expires_at })
+                    if clock::now() <= expires_at.plus_secs(5) => {}
                 GuestAnswer::Polled(ApprovalState::Approved { handle, .. }) => return Ok(Answered::Use(handle)),
                 GuestAnswer::Polled(ApprovalState::Granted {}) => return Ok(Answered::Granted),
                 GuestAnswer::Polled(ApprovalState::Refused(refusal)) => return Err(refusal.into()),

@@ -61,8 +61,7 @@ impl Recipe {
 
     fn characters(self, rng: &mut dyn CryptoRng) -> Zeroizing<String> {
         let Self::Characters { length, symbols } = self else { return Zeroizing::default() };
-        let alphabet: Vec<u8> =
-            LETTERS_AND_DIGITS.iter().chain(if symbols { SYMBOLS } else { &[] }).copied().collect();
+        let alphabet: Vec<u8> = LETTERS_AND_DIGITS.iter().chain(if symbols { SYMBOLS } else { &[] }).copied().collect();
         loop {
             let mut text = Zeroizing::new(String::with_capacity(length));
             for _ in 0..length {
@@ -157,10 +156,7 @@ pub fn ed25519_openssh(comment: &str) -> KeyPair {
     file.extend_from_slice(&section);
 
     let line = format!("ssh-ed25519 {} {comment}", data_encoding::BASE64.encode(&blob));
-    KeyPair {
-        private: SecretValue::from(pem("OPENSSH PRIVATE KEY", &file)),
-        public: line.trim_end().to_owned(),
-    }
+    KeyPair { private: SecretValue::from(pem("OPENSSH PRIVATE KEY", &file)), public: line.trim_end().to_owned() }
 }
 
 fn fill(bytes: &mut [u8]) {
@@ -229,7 +225,9 @@ mod tests {
         assert!(pair.private.expose_str().unwrap().starts_with("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI"));
         assert!(pair.public.starts_with("-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEA"));
         let ssh = ed25519_openssh("me@laptop");
-        assert!(ssh.private.expose_str().unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE"));
+        assert!(
+            ssh.private.expose_str().unwrap().starts_with("-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjE")
+        );
         assert!(ssh.public.starts_with("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI") && ssh.public.ends_with(" me@laptop"));
         assert_eq!(symmetric_key().expose().len(), 32);
     }

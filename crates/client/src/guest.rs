@@ -31,7 +31,7 @@ impl GuestKey {
     /// # Errors
     /// When the name is no file name.
     pub fn path(profile_dir: &Path, name: &str) -> Result<PathBuf, ProfileError> {
-        Ok(profile_dir.join("guests").join(format!("{}.json", check_name(name)?)))
+        Ok(profile_dir.join(crate::profile::GUESTS).join(format!("{}.json", check_name(name)?)))
     }
 
     /// Reads a key file.

@@ -20,7 +20,9 @@ pub enum LogAlarm {
         why: &'static str,
     },
     /// Events that this device saw are gone.
-    #[error("the log has {now} events, and this device has seen {seen}: events were removed, or an older vault was put back")]
+    #[error(
+        "the log has {now} events, and this device has seen {seen}: events were removed, or an older vault was put back"
+    )]
     Shorter {
         /// How many this device saw.
         seen: u64,
@@ -83,8 +85,7 @@ pub fn verify_checkpoint(
     identity: &PublicKey,
 ) -> Result<LogPosition, LogAlarm> {
     let audit_key = PublicKey::from_bytes(&proof.audit_key.0).map_err(|_| LogAlarm::Uncertified)?;
-    let statement =
-        Statement::AuditCertificate { vault: vault.as_bytes(), audit_key: &audit_key, epoch: AUDIT_EPOCH };
+    let statement = Statement::AuditCertificate { vault: vault.as_bytes(), audit_key: &audit_key, epoch: AUDIT_EPOCH };
     identity.verify(&statement, &proof.audit_certificate.0).map_err(|_| LogAlarm::Uncertified)?;
     read_note(&proof.note, vault, &audit_key).map_err(|why| LogAlarm::Checkpoint { why })
 }
@@ -318,7 +319,8 @@ pub(crate) mod tests {
         let log = TestLog::new(4);
         let stranger = TestLog::new(4);
         let proof = log.proof(0);
-        let verify = |proof: &CheckpointProof, vault, by: &TestLog| verify_checkpoint(proof, vault, &by.identity.public());
+        let verify =
+            |proof: &CheckpointProof, vault, by: &TestLog| verify_checkpoint(proof, vault, &by.identity.public());
         assert_eq!(verify(&proof, log.vault, &stranger), Err(LogAlarm::Uncertified));
         assert_eq!(verify(&proof, VaultId([8; 16]), &log), Err(LogAlarm::Uncertified));
         let swapped = CheckpointProof { note: stranger.proof(0).note, ..proof.clone() };

@@ -132,9 +132,8 @@ impl Profile {
     /// When it is not there, readable by others, or damaged.
     pub fn load(dir: &Path) -> Result<Self, ProfileError> {
         let path = dir.join(DEVICE);
-        let bytes = files::read_private(&path, DEVICE_BYTES_MAX).map_err(|e| {
-            if e.is_missing() { ProfileError::Missing { path: path.clone() } } else { e.into() }
-        })?;
+        let bytes = files::read_private(&path, DEVICE_BYTES_MAX)
+            .map_err(|e| if e.is_missing() { ProfileError::Missing { path: path.clone() } } else { e.into() })?;
         let damaged = || ProfileError::Damaged { path: path.clone() };
         let file: DeviceFile = serde_json::from_slice(&bytes).map_err(|_| damaged())?;
         if file.v != 1 {
@@ -189,6 +188,9 @@ impl Profile {
     pub fn remove(dir: &Path) -> Result<(), ProfileError> {
         for name in [DEVICE, CREDENTIAL, SHARE, SEEN, EPOCH, LOCK] {
             files::remove(&dir.join(name))?;
+        }
+        for guest in std::fs::read_dir(dir.join(GUESTS)).into_iter().flatten().flatten() {
+            files::remove(&guest.path())?;
         }
         Ok(())
     }
@@ -360,8 +362,7 @@ pub fn store_pending(dir: &Path, keys: &DeviceKeys) -> Result<(), ProfileError> 
 pub fn load_pending(dir: &Path) -> Result<DeviceKeys, ProfileError> {
     let path = dir.join(PENDING);
     let bytes = files::read_private(&path, DEVICE_BYTES_MAX)?;
-    let file: PendingFile =
-        serde_json::from_slice(&bytes).map_err(|_| ProfileError::Damaged { path: path.clone() })?;
+    let file: PendingFile = serde_json::from_slice(&bytes).map_err(|_| ProfileError::Damaged { path: path.clone() })?;
     DeviceKeys::from_seeds(&file.sign_seed, &file.kem_seed).ok_or(ProfileError::Damaged { path })
 }
 
@@ -404,6 +405,7 @@ const SHARE: &str = "share";
 const SEEN: &str = "seen";
 const EPOCH: &str = "epoch";
 const LOCK: &str = "lock";
+pub(crate) const GUESTS: &str = "guests";
 const DEVICE_BYTES_MAX: u64 = 16 * 1024;
 
 #[cfg(test)]

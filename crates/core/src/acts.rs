@@ -5,10 +5,10 @@ use strongroom_wire::items::FieldDraft;
 use strongroom_wire::{Class, Code, DeviceId, ItemId, Refusal, RequestId};
 
 use crate::chains::Contents;
-use strongroom_wire::event::{Action, Actor};
 use crate::items::{Field, field_key};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Request, Vault};
+use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     /// Does what a device asked. `None`: the answer comes later.
@@ -101,12 +101,7 @@ impl<S: Storage> Vault<S> {
         }
     }
 
-    fn put_critical(
-        &mut self,
-        item: ItemId,
-        fields: &[FieldDraft],
-        contents: &mut Contents,
-    ) -> Result<(), Refusal> {
+    fn put_critical(&mut self, item: ItemId, fields: &[FieldDraft], contents: &mut Contents) -> Result<(), Refusal> {
         for field in fields.iter().filter(|field| field.class == Class::Critical) {
             let old: Option<Field> = self.get(Table::Fields, &field_key(item, &field.name))?;
             let version = old.map_or(1, |old| old.version + 1);

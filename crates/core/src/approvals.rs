@@ -14,10 +14,10 @@ use strongroom_wire::{
     ApprovalId, Bytes, Code, DeviceId, GrantId, GuestId, HandleId, ItemId, Reference, Refusal, Timestamp, limits,
 };
 
-use strongroom_wire::event::{Action, Actor};
 use crate::records::{Storage, Table};
 use crate::uses::{Matched, within};
 use crate::vault::{Audience, Context, Effect, ReplyTo, Vault, check_text, random_id};
+use strongroom_wire::event::{Action, Actor};
 
 /// A question as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -374,10 +374,8 @@ impl<S: Storage> Vault<S> {
         }
         match approval.subject.clone() {
             Subject::Wish(_) => {
-                let add = answer
-                    .grant
-                    .as_ref()
-                    .ok_or(Refusal::new(Code::ValueRefused).detail("Say which grant to give."))?;
+                let add =
+                    answer.grant.as_ref().ok_or(Refusal::new(Code::ValueRefused).detail("Say which grant to give."))?;
                 if add.guest != approval.guest {
                     return Err(Refusal::new(Code::ValueRefused).detail("The grant is for another guest."));
                 }
@@ -623,9 +621,10 @@ impl<S: Storage> Vault<S> {
 
     /// Voids what is open for a guest, or for all of them: something it rests on has changed.
     pub(crate) fn void_for_guest(&mut self, guest: Option<GuestId>, _cx: &mut Context<'_>) -> Result<(), Refusal> {
-        self.void(|approval| guest.is_none_or(|guest| approval.guest == guest), |handle| {
-            guest.is_none_or(|guest| handle.guest == guest)
-        })
+        self.void(
+            |approval| guest.is_none_or(|guest| approval.guest == guest),
+            |handle| guest.is_none_or(|guest| handle.guest == guest),
+        )
     }
 
     /// Voids what is open on an item.
@@ -649,11 +648,7 @@ impl<S: Storage> Vault<S> {
         })
     }
 
-    fn void(
-        &mut self,
-        which: impl Fn(&Approval) -> bool,
-        handles: impl Fn(&Handle) -> bool,
-    ) -> Result<(), Refusal> {
+    fn void(&mut self, which: impl Fn(&Approval) -> bool, handles: impl Fn(&Handle) -> bool) -> Result<(), Refusal> {
         let mut changed = false;
         for (key, mut approval) in self.all::<Approval>(Table::Approvals, &[])? {
             if matches!(approval.state, State::Pending {}) && which(&approval) {

@@ -4,9 +4,9 @@ use strongroom_wire::device::{AuditQuery, DeviceAnswer, EventProof, LoggedEvent}
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, limits};
 
 use crate::approvals::{Waiting, WaitingFor};
-use strongroom_wire::event::{Action, Actor};
 use crate::records::Storage;
 use crate::vault::{Context, ReplyTo, Vault};
+use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     pub(crate) fn audit_list(

@@ -12,9 +12,9 @@ use strongroom_wire::device::{DeviceAnswer, DeviceRequest};
 use strongroom_wire::{Bytes, Code, DeviceId, FieldName, ItemId, Refusal, RequestId, SecretValue, VaultId, limits};
 use zeroize::Zeroizing;
 
-use strongroom_wire::event::{Action, Actor};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Effect, Request, Vault};
+use strongroom_wire::event::{Action, Actor};
 
 /// What a credential holds. It exists in memory only while a request that presented it is done.
 #[derive(Serialize, Deserialize)]
@@ -59,8 +59,7 @@ impl Contents {
     /// The vault identity.
     pub(crate) fn identity(&self) -> Result<SigningKey, Refusal> {
         // EXPOSE: moved into locked memory for the signature.
-        let seed: &[u8; 32] =
-            self.identity.expose().try_into().map_err(|_| Refusal::new(Code::CredentialRefused))?;
+        let seed: &[u8; 32] = self.identity.expose().try_into().map_err(|_| Refusal::new(Code::CredentialRefused))?;
         Ok(SigningKey::from_seed(seed))
     }
 
@@ -138,12 +137,7 @@ impl Chain {
     }
 
     /// Reads a chain file.
-    pub(crate) fn open(
-        file: &[u8],
-        vault_key: &VaultKey,
-        vault: VaultId,
-        device: DeviceId,
-    ) -> Result<Self, Refusal> {
+    pub(crate) fn open(file: &[u8], vault_key: &VaultKey, vault: VaultId, device: DeviceId) -> Result<Self, Refusal> {
         let refused = || Refusal::new(Code::CredentialRefused).detail("This device's chain file is damaged.");
         let key = vault_key.derive_chain_key(vault.as_bytes(), device.as_bytes());
         let json = open_chain(&key, vault.as_bytes(), device.as_bytes(), file).map_err(|_| refused())?;
@@ -191,7 +185,9 @@ impl<S: Storage> Vault<S> {
         self.change_contents(&body, request.id, &mut contents)?;
         let json = contents.expose_json()?;
         if json.len() > limits::CREDENTIAL_BYTES_MAX {
-            return Err(Refusal::new(Code::TooMany).detail("The credential would be too large for its critical values."));
+            return Err(
+                Refusal::new(Code::TooMany).detail("The credential would be too large for its critical values.")
+            );
         }
         let number = chain.number + 1;
         let next = self.next_blob(device, number, &json, Some(request.id), cx)?;
@@ -237,9 +233,8 @@ impl<S: Storage> Vault<S> {
             event.note = Some(crate::table::Operation::of_device(&presented).as_str().into());
             vault.log(event, cx)?;
             let changes = matches!(presented, DeviceRequest::ItemAdd(_) | DeviceRequest::ItemEdit(_));
-            let answer = vault
-                .device_act(device, presented, request, Some(&contents), cx)?
-                .ok_or(Refusal::new(Code::Bug))?;
+            let answer =
+                vault.device_act(device, presented, request, Some(&contents), cx)?.ok_or(Refusal::new(Code::Bug))?;
             if changes {
                 vault.leave_mail(device, &contents, cx)?;
                 vault.renew_recovery_blob(&contents, cx)?;
@@ -265,17 +260,14 @@ impl<S: Storage> Vault<S> {
         let chain = Chain::open(&file, &open.vault_key, id, device)?;
         let floor = self.header.as_ref().and_then(|header| header.chains.get(&device).copied()).unwrap_or(0);
         if chain.number < floor {
-            return Err(Refusal::new(Code::CredentialRefused).detail("An older chain file of this device was put back."));
+            return Err(
+                Refusal::new(Code::CredentialRefused).detail("An older chain file of this device was put back.")
+            );
         }
         Ok(chain)
     }
 
-    pub(crate) fn store_chain(
-        &mut self,
-        device: DeviceId,
-        chain: &Chain,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn store_chain(&mut self, device: DeviceId, chain: &Chain, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let bytes = chain.seal(&open.vault_key, self.id, device, cx.rng)?;
         self.chain_writes.push((device, bytes));
@@ -405,8 +397,7 @@ impl<S: Storage> Vault<S> {
     ) -> Result<(), Refusal> {
         let json = Zeroizing::new(serde_json::to_vec(answer).map_err(|_| Refusal::new(Code::Bug))?);
         let public = self.device_kem(device)?;
-        let sealed =
-            seal_outcome(&public, self.id.as_bytes(), device.as_bytes(), request.as_bytes(), &json, cx.rng);
+        let sealed = seal_outcome(&public, self.id.as_bytes(), device.as_bytes(), request.as_bytes(), &json, cx.rng);
         self.put(Table::Outcomes, device.as_bytes(), &Outcome { request, sealed: Bytes::from(sealed) })?;
         let event = self.event(Actor::Vault, Action::Settle, cx);
         self.log(event, cx).map(|_| ())

@@ -13,11 +13,11 @@ use strongroom_wire::device::{Config, CreateRequest, Created, DeviceAnswer, Slot
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, SecretValue, SlotId, Timestamp, VaultId, limits};
 
 use crate::chains::{Chain, Contents};
-use strongroom_wire::event::{Action, Actor};
 use crate::header::{Header, HeaderDevice, Slot, TailPlace};
 use crate::ledger::{AuditKey, Ledger};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Open, PublicKeyBytes, Vault, check_label, random_id};
+use strongroom_wire::event::{Action, Actor};
 
 /// The setting that holds the audit key.
 pub(crate) const SETTING_AUDIT: &[u8] = b"audit";
@@ -73,8 +73,7 @@ impl RosterEntry {
     /// Signs a body.
     pub(crate) fn sign(vault: VaultId, identity: &SigningKey, body: &impl Serialize) -> Result<Self, Refusal> {
         let body = serde_json::to_string(body).map_err(|_| Refusal::new(Code::Bug))?;
-        let signature =
-            identity.sign(&Statement::RosterEntry { vault: vault.as_bytes(), body: body.as_bytes() });
+        let signature = identity.sign(&Statement::RosterEntry { vault: vault.as_bytes(), body: body.as_bytes() });
         Ok(Self { body, signature: Bytes::from(signature) })
     }
 
@@ -85,10 +84,7 @@ impl RosterEntry {
         identity: &PublicKey,
     ) -> Result<T, Refusal> {
         identity
-            .verify(
-                &Statement::RosterEntry { vault: vault.as_bytes(), body: self.body.as_bytes() },
-                &self.signature.0,
-            )
+            .verify(&Statement::RosterEntry { vault: vault.as_bytes(), body: self.body.as_bytes() }, &self.signature.0)
             .map_err(|_| Refusal::new(Code::StoreRefused).detail("A roster entry is not signed by the identity."))?;
         crate::ledger::parse(self.body.as_bytes())
     }
@@ -107,7 +103,9 @@ impl<S: Storage> Vault<S> {
         }
         check_label(&request.device_name)?;
         if request.recovery.kind != SlotKind::Recovery || request.slot.kind == SlotKind::Recovery {
-            return Err(Refusal::new(Code::ValueRefused).detail("A vault starts with a passphrase or passkey and a phrase."));
+            return Err(
+                Refusal::new(Code::ValueRefused).detail("A vault starts with a passphrase or passkey and a phrase.")
+            );
         }
         let device_sign = PublicKey::from_bytes(device_sign).map_err(|_| Refusal::new(Code::ValueRefused))?;
         let device_kem =
@@ -133,8 +131,7 @@ impl<S: Storage> Vault<S> {
         // EXPOSE: sealed to the recovery phrase and to the device's blob in the next lines, then wiped.
         let contents_json = contents.expose_json()?;
         let recovery_public = KemPublic::from_bytes(&recovery.kem_public.0).map_err(|_| Refusal::new(Code::Bug))?;
-        let recovery_blob =
-            seal_recovery_blob(&recovery_public, &psk, &vault, 1, &contents_json, &identity, cx.rng);
+        let recovery_blob = seal_recovery_blob(&recovery_public, &psk, &vault, 1, &contents_json, &identity, cx.rng);
         let credential_key = CredentialKey::generate(cx.rng);
         let credential = seal_credential(&credential_key, &vault, device.as_bytes(), 1, &contents_json, cx.rng);
         let chain = Chain::first(&credential_key);
@@ -272,7 +269,10 @@ impl<S: Storage> Vault<S> {
         match (draft.kind, &draft.kdf) {
             (SlotKind::Passphrase, Some(kdf)) => {
                 let params = KdfParams {
-                    salt: kdf.salt.to_array().ok_or(Refusal::new(Code::ValueRefused).detail("The salt has 16 bytes."))?,
+                    salt: kdf
+                        .salt
+                        .to_array()
+                        .ok_or(Refusal::new(Code::ValueRefused).detail("The salt has 16 bytes."))?,
                     memory_kib: kdf.memory_kib,
                     passes: kdf.passes,
                     lanes: kdf.lanes,
@@ -295,8 +295,7 @@ impl<S: Storage> Vault<S> {
             sealed: Bytes::default(),
             sealed_next: None,
         };
-        let place =
-            SlotPlace { vault: self.id.as_bytes(), slot: id.as_bytes(), kind: slot.factor(), generation };
+        let place = SlotPlace { vault: self.id.as_bytes(), slot: id.as_bytes(), kind: slot.factor(), generation };
         slot.sealed = Bytes::from(seal_vault_key(&public, &place, vault_key, cx.rng));
         Ok(slot)
     }

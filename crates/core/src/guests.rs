@@ -3,17 +3,17 @@
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::sign::PublicKey;
 use strongroom_wire::device::{DeviceAnswer, GrantAdd, GrantView, GuestAdd, GuestKind, GuestView};
-use strongroom_wire::guest::{GuestAnswer, Granted};
+use strongroom_wire::guest::{Granted, GuestAnswer};
 use strongroom_wire::policy::{Consumer, Limits, Mode};
 use strongroom_wire::target::HttpRules;
 use strongroom_wire::{Bytes, Class, Code, DeviceId, GrantId, GuestId, ItemId, Refusal, Timestamp, limits};
 
 use crate::chains::Contents;
 use crate::create::{RosterEntry, SETTING_SUSPENDED};
-use strongroom_wire::event::{Action, Actor};
 use crate::items::Item;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Effect, Peer, Vault, check_label, random_id};
+use strongroom_wire::event::{Action, Actor};
 
 /// A guest as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -102,8 +102,7 @@ impl<S: Storage> Vault<S> {
     }
 
     pub(crate) fn guest(&mut self, id: GuestId) -> Result<(GuestBody, GuestRecord), Refusal> {
-        let record: GuestRecord =
-            self.get(Table::Guests, id.as_bytes())?.ok_or(Refusal::new(Code::GuestUnknown))?;
+        let record: GuestRecord = self.get(Table::Guests, id.as_bytes())?.ok_or(Refusal::new(Code::GuestUnknown))?;
         let body = crate::ledger::parse(record.entry.body.as_bytes())?;
         Ok((body, record))
     }

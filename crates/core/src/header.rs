@@ -220,13 +220,8 @@ impl Header {
         let nameless = |slot: &Slot| Slot { name: String::new(), ..slot.clone() };
         let (recovery, others): (Vec<Slot>, Vec<Slot>) =
             self.slots.iter().map(nameless).partition(|slot| slot.kind == SlotKind::Recovery);
-        let open = OpenPart {
-            v: 1,
-            vault,
-            sequence,
-            recovery_slots: recovery,
-            recovery_blob: self.recovery_blob.clone(),
-        };
+        let open =
+            OpenPart { v: 1, vault, sequence, recovery_slots: recovery, recovery_blob: self.recovery_blob.clone() };
         let sealed = SealedPart {
             v: 1,
             slots: others,

@@ -11,13 +11,14 @@ use strongroom_wire::device::{DeviceAnswer, DeviceRequest, ImportOutcome, ItemEd
 use strongroom_wire::items::{FieldDraft, FieldView, ItemDraft, ItemSummary, ItemView, Origin};
 use strongroom_wire::policy::{HttpPolicy, ItemPolicy, Placement};
 use strongroom_wire::{
-    Bytes, Class, Code, DeviceId, FieldName, ItemId, ItemType, Reference, Refusal, RequestId, Timestamp, VaultId, limits,
+    Bytes, Class, Code, DeviceId, FieldName, ItemId, ItemType, Reference, Refusal, RequestId, Timestamp, VaultId,
+    limits,
 };
 
 use crate::chains::Contents;
-use strongroom_wire::event::{Action, Actor};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault, check_label, random_id};
+use strongroom_wire::event::{Action, Actor};
 
 /// An item as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -182,8 +183,7 @@ impl<S: Storage> Vault<S> {
     }
 
     pub(crate) fn field(&mut self, reference: &Reference) -> Result<Field, Refusal> {
-        self.get(Table::Fields, &field_key(reference.item, &reference.field))?
-            .ok_or(Refusal::new(Code::FieldUnknown))
+        self.get(Table::Fields, &field_key(reference.item, &reference.field))?.ok_or(Refusal::new(Code::FieldUnknown))
     }
 
     pub(crate) fn item_key(&mut self, id: ItemId) -> Result<ItemKey, Refusal> {
@@ -421,8 +421,7 @@ impl<S: Storage> Vault<S> {
             self.write_field(id, &key, draft, version, now, cx)?;
         }
         for name in remove {
-            let old: Field =
-                self.get(Table::Fields, &field_key(id, name))?.ok_or(Refusal::new(Code::FieldUnknown))?;
+            let old: Field = self.get(Table::Fields, &field_key(id, name))?.ok_or(Refusal::new(Code::FieldUnknown))?;
             self.keep_version(id, name, &old)?;
             self.delete(Table::Fields, &field_key(id, name))?;
         }
@@ -594,7 +593,8 @@ impl<S: Storage> Vault<S> {
     }
 
     pub(crate) fn item_list(&mut self, query: &ListQuery) -> Result<DeviceAnswer, Refusal> {
-        let words: Vec<String> = query.search.iter().flat_map(|s| s.split_whitespace()).map(str::to_lowercase).collect();
+        let words: Vec<String> =
+            query.search.iter().flat_map(|s| s.split_whitespace()).map(str::to_lowercase).collect();
         let mut items = Vec::new();
         let mut after: Option<Vec<u8>> = query.after.map(|id| id.as_bytes().to_vec());
         loop {
@@ -774,7 +774,9 @@ fn check_policy(policy: &ItemPolicy) -> Result<(), Refusal> {
         return refused("The certificates are larger than 64 KiB.");
     }
     let token = |name: &str| {
-        !name.is_empty() && name.len() <= 128 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        !name.is_empty()
+            && name.len() <= 128
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
     };
     let visible = |text: &str| text.len() <= 256 && text.bytes().all(|b| (b' '..0x7f).contains(&b));
     let fits = match placement {

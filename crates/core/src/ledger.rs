@@ -11,8 +11,8 @@ use strongroom_wire::device::{CheckpointProof, LogPosition};
 use strongroom_wire::{Bytes, Code, Refusal, Timestamp, VaultId};
 use tlog_tiles::tlog;
 
-use strongroom_wire::event::Event;
 use crate::records::{Storage, StoreError, Table};
+use strongroom_wire::event::Event;
 
 /// The open database of a vault with its log.
 pub struct Ledger {
@@ -382,8 +382,7 @@ impl Ledger {
         if index >= self.size {
             return Err(Refusal::new(Code::ValueRefused).detail(format!("the log has {} events", self.size)));
         }
-        let proof =
-            tlog::prove_record(self.size, index, &Nodes(RefCell::new(storage))).map_err(|_| unreadable())?;
+        let proof = tlog::prove_record(self.size, index, &Nodes(RefCell::new(storage))).map_err(|_| unreadable())?;
         Ok(proof.into_iter().map(|hash| Bytes::from(hash.0)).collect())
     }
 }
@@ -403,13 +402,11 @@ pub fn checkpoint_origin(vault: VaultId) -> String {
 
 fn checkpoint_note(vault: VaultId, size: u64, root: tlog::Hash, audit: &AuditKey) -> Result<String, Refusal> {
     let origin = checkpoint_origin(vault);
-    let checkpoint =
-        tlog_tiles::Checkpoint::new(&origin, size, root, "").map_err(|_| Refusal::new(Code::Bug))?;
+    let checkpoint = tlog_tiles::Checkpoint::new(&origin, size, root, "").map_err(|_| Refusal::new(Code::Bug))?;
     let text = checkpoint.to_bytes();
     let signature = audit.key.sign_checkpoint_note(&text);
     let id = u32::from_be_bytes(audit.key.public().note_key_id(&origin));
-    let signature =
-        signed_note::Signature::new(origin, id, signature.to_vec()).map_err(|_| Refusal::new(Code::Bug))?;
+    let signature = signed_note::Signature::new(origin, id, signature.to_vec()).map_err(|_| Refusal::new(Code::Bug))?;
     let note = signed_note::Note::new(&text, &[signature]).map_err(|_| Refusal::new(Code::Bug))?;
     String::from_utf8(note.to_bytes()).map_err(|_| Refusal::new(Code::Bug))
 }

@@ -2,7 +2,8 @@
 
 use strongroom_crypto::kem::KemPublic;
 use strongroom_crypto::seal::{
-    ItemPlace, MailPlace, seal_credential, seal_mail, seal_recovery_blob, seal_share_copy, unwrap_item_key, wrap_item_key,
+    ItemPlace, MailPlace, seal_credential, seal_mail, seal_recovery_blob, seal_share_copy, unwrap_item_key,
+    wrap_item_key,
 };
 use strongroom_crypto::secret::{CredentialKey, VaultKey};
 use strongroom_crypto::sign::PublicKey;
@@ -13,14 +14,12 @@ use strongroom_wire::device::{
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, SecretValue, SlotId, VaultId, limits};
 
 use crate::chains::{Chain, Contents};
-use crate::create::{
-    DeviceBody, RecoveryRecord, RosterEntry, SETTING_CONFIG, SETTING_RECOVERY, recovery_psk,
-};
-use strongroom_wire::event::{Action, Actor};
+use crate::create::{DeviceBody, RecoveryRecord, RosterEntry, SETTING_CONFIG, SETTING_RECOVERY, recovery_psk};
 use crate::header::{HeaderDevice, Slot};
 use crate::records::{Storage, Table};
 use crate::unlock::{generation_key, missing_setting};
 use crate::vault::{Context, Effect, Peer, Vault, check_label, random_id};
+use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     pub(crate) fn slot_add(
@@ -119,16 +118,14 @@ impl<S: Storage> Vault<S> {
 
     fn seal_recovery(&mut self, slot: &Slot, contents: &Contents, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let vault = *self.id.as_bytes();
-        let mut record: RecoveryRecord =
-            self.get(Table::Settings, SETTING_RECOVERY)?.ok_or_else(missing_setting)?;
+        let mut record: RecoveryRecord = self.get(Table::Settings, SETTING_RECOVERY)?.ok_or_else(missing_setting)?;
         let public = KemPublic::from_bytes(&slot.kem_public.0).map_err(|_| Refusal::new(Code::Bug))?;
         // EXPOSE: moved into locked memory for the seal.
         let psk: &[u8; 32] = record.psk.expose().try_into().map_err(|_| missing_setting())?;
         let psk = strongroom_crypto::factor::RecoveryPsk::from_bytes(psk);
         record.sequence += 1;
         let json = contents.expose_json()?;
-        let blob =
-            seal_recovery_blob(&public, &psk, &vault, record.sequence, &json, &contents.identity()?, cx.rng);
+        let blob = seal_recovery_blob(&public, &psk, &vault, record.sequence, &json, &contents.identity()?, cx.rng);
         record.blob = Bytes::from(blob);
         self.put(Table::Settings, SETTING_RECOVERY, &record)
     }
@@ -162,7 +159,8 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         check_label(&add.name)?;
-        let refused = |what: &str| Refusal::new(Code::ValueRefused).detail(format!("The device's {what} is malformed."));
+        let refused =
+            |what: &str| Refusal::new(Code::ValueRefused).detail(format!("The device's {what} is malformed."));
         let sign = PublicKey::from_bytes(&add.sign_public.0).map_err(|_| refused("signing key"))?;
         let kem = KemPublic::from_bytes(&add.kem_public.0).map_err(|_| refused("KEM key"))?;
         let contents = contents.ok_or(Refusal::new(Code::CredentialRequired))?;
@@ -197,10 +195,9 @@ impl<S: Storage> Vault<S> {
         let sealed_share =
             add.wants_share.then(|| Bytes::from(seal_share_copy(&kem, &vault, id.as_bytes(), &self.share, cx.rng)));
         if let Some(header) = &mut self.header {
-            header.devices.insert(
-                id,
-                HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 },
-            );
+            header
+                .devices
+                .insert(id, HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 });
             header.dirty = true;
         }
         self.store_chain(id, &Chain::first(&key), cx)?;
@@ -322,12 +319,8 @@ impl<S: Storage> Vault<S> {
         let mut slots: Vec<Slot> = self.all(Table::Slots, &[])?.into_iter().map(|(_, slot)| slot).collect();
         for slot in &mut slots {
             let public = KemPublic::from_bytes(&slot.kem_public.0).map_err(|_| Refusal::new(Code::Bug))?;
-            let place = SlotPlace {
-                vault: &vault,
-                slot: slot.id.as_bytes(),
-                kind: slot.factor(),
-                generation: generation + 1,
-            };
+            let place =
+                SlotPlace { vault: &vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation: generation + 1 };
             slot.sealed_next = Some(Bytes::from(seal_vault_key(&public, &place, &next, cx.rng)));
         }
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
@@ -337,11 +330,7 @@ impl<S: Storage> Vault<S> {
     }
 
     /// The second half of a rotation; also after a crash in its middle. With `next` the database is still under the old key.
-    pub(crate) fn finish_rotation(
-        &mut self,
-        next: Option<VaultKey>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
+    pub(crate) fn finish_rotation(&mut self, next: Option<VaultKey>, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let vault = *self.id.as_bytes();
         let Some(next) = next else {
             let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
@@ -385,8 +374,7 @@ impl<S: Storage> Vault<S> {
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (key, wrapped) in page {
-                let item: &[u8; 16] =
-                    key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?;
+                let item: &[u8; 16] = key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?;
                 let place = ItemPlace { vault: &vault, item, generation: open.generation };
                 let item_key = unwrap_item_key(&open.vault_key, &place, &wrapped)
                     .map_err(|_| Refusal::new(Code::StoreRefused).detail("An item's key does not open."))?;
@@ -419,10 +407,7 @@ impl<S: Storage> Vault<S> {
         let slots = header.slots.clone();
         self.in_transaction(cx, |vault, cx| {
             for slot in &slots {
-                let name = vault
-                    .get::<Slot>(Table::Slots, slot.id.as_bytes())?
-                    .map(|old| old.name)
-                    .unwrap_or_default();
+                let name = vault.get::<Slot>(Table::Slots, slot.id.as_bytes())?.map(|old| old.name).unwrap_or_default();
                 vault.put(Table::Slots, slot.id.as_bytes(), &Slot { name, ..slot.clone() })?;
             }
             let event = vault.event(Actor::Vault, Action::Settle, cx);

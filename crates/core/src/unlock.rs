@@ -15,11 +15,11 @@ use strongroom_wire::{Bytes, Challenge, Code, DeviceId, GuestId, Refusal, SlotId
 use crate::create::{
     AuditRecord, RecoveryRecord, SETTING_AUDIT, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_SUSPENDED,
 };
-use strongroom_wire::event::{Action, Actor, Event};
 use crate::header::{HeaderDevice, Slot};
 use crate::ledger::{AuditKey, Ledger};
 use crate::records::{Storage, StoreError, Table};
 use crate::vault::{Audience, Context, Effect, Open, Vault};
+use strongroom_wire::event::{Action, Actor, Event};
 
 /// An event of a locked vault, in its tail.
 #[derive(Serialize, Deserialize)]
@@ -139,9 +139,8 @@ impl<S: Storage> Vault<S> {
                 return Err(refusal);
             }
         };
-        let open_until = Timestamp(
-            self.now(cx).0 + self.opened()?.0.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms),
-        );
+        let open_until =
+            Timestamp(self.now(cx).0 + self.opened()?.0.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms));
         Ok(DeviceAnswer::Unlocked(Unlocked { session_until, open_until, checkpoint }))
     }
 
@@ -234,8 +233,7 @@ impl<S: Storage> Vault<S> {
         let mut devices = BTreeMap::new();
         for (_, entry) in self.all::<crate::create::RosterEntry>(Table::Devices, &[])? {
             let body: crate::create::DeviceBody = entry.verify(id, &identity)?;
-            let device =
-                HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: body.epoch };
+            let device = HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: body.epoch };
             devices.insert(body.id, device);
         }
         let mut guests: BTreeMap<GuestId, Bytes> = BTreeMap::new();
@@ -430,7 +428,10 @@ impl<S: Storage> Vault<S> {
                     return Ok((tail.entries.iter().map(|entry| entry.to_vec()).collect(), tail.last_mac));
                 }
                 // An append that a crash cut off was never acknowledged.
-                Err(TailError::Truncated { whole_bytes, .. }) => bytes.truncate(whole_bytes),
+                Err(TailError::Truncated { whole_bytes, .. }) => {
+                    self.disk.cut_tail(whole_bytes as u64)?;
+                    bytes.truncate(whole_bytes);
+                }
                 Err(TailError::Mac { index }) if index == place.merged => {
                     // The file that was merged last, which a crash left in place, is as good as gone.
                     let before = place.before_last.as_ref().and_then(Bytes::to_array);
@@ -482,8 +483,7 @@ pub(crate) fn wait_secs(attempts: u32) -> u64 {
 
 /// The vault key that a slot holds, and the next one while it is being replaced.
 fn open_slot(slot: &Slot, secret: &SlotSecret, vault: &[u8; 16]) -> Option<(VaultKey, Option<VaultKey>)> {
-    let place =
-        SlotPlace { vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation: slot.generation };
+    let place = SlotPlace { vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation: slot.generation };
     let current = open_vault_key(secret, &place, &slot.sealed.0).ok()?;
     let next = match &slot.sealed_next {
         None => None,

@@ -19,12 +19,12 @@ use strongroom_wire::{
 use crate::approvals::Cover;
 use crate::chains::Contents;
 use crate::consumers::CryptOutput;
-use strongroom_wire::event::{Action, Actor, Event};
 use crate::guests::{Grant, GrantUse, calls_per_minute, grant_id};
 use crate::items::{Field, Item, SealedSecret};
 use crate::records::{Storage, Table};
 use crate::table::{Operation, Who, freshness};
 use crate::vault::{Context, Effect, Peer, ReplyTo, Request, Vault, guest_body, random_id};
+use strongroom_wire::event::{Action, Actor, Event};
 
 /// An HTTP exchange to run. Its intent is durable.
 pub struct HttpRun {
@@ -240,8 +240,7 @@ impl<S: Storage> Vault<S> {
                                 .iter()
                                 .filter(|prefix| within(prefix, target.path()))
                                 .max_by_key(|prefix| prefix.len());
-                            scoped.path_prefix =
-                                Some(prefix.cloned().unwrap_or_else(|| target.path().to_owned()));
+                            scoped.path_prefix = Some(prefix.cloned().unwrap_or_else(|| target.path().to_owned()));
                             scoped.http = Some(match scoped.http.take() {
                                 None => (rules, http_limits),
                                 Some((mut joined, of_all)) => {
@@ -509,9 +508,7 @@ impl<S: Storage> Vault<S> {
                 let versions = self.key_versions(reference, &matched.field)?;
                 match cx.consumers.crypt(reference.item, &versions, key()?, crypt, cx.rng)? {
                     CryptOutput::Result(result) => Ok(result),
-                    CryptOutput::Derived(derived) => {
-                        self.keep_derived(peer, reference, crypt, &derived, matched, cx)
-                    }
+                    CryptOutput::Derived(derived) => self.keep_derived(peer, reference, crypt, &derived, matched, cx),
                 }
             }
             Call::Http(_) => Err(Code::Bug.into()),
@@ -780,8 +777,7 @@ impl Scoped {
 
 /// Whether a path lies under a prefix, by whole segments.
 pub(crate) fn within(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix)
-        .is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || prefix.ends_with('/') || rest.starts_with('/'))
 }
 
 /// Limits on bodies and cookies of two grants together: the narrower of each.

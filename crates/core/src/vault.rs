@@ -16,12 +16,12 @@ use strongroom_wire::{
 use crate::approvals::Waiting;
 use crate::clock::{Clock, Moment};
 use crate::consumers::Consumers;
-use strongroom_wire::event::{Action, Actor, Event};
 use crate::header::Header;
 use crate::ledger::{AuditKey, Ledger};
 use crate::records::{Storage, Table};
 use crate::table::{Freshness, Operation, Who, freshness};
 use crate::uses::{HttpDone, HttpRun, Running};
+use strongroom_wire::event::{Action, Actor, Event};
 
 /// Who is at the other end of a channel, as its handshake showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -569,8 +569,9 @@ pub(crate) fn random_id(rng: &mut dyn CryptoRng) -> [u8; 16] {
 pub(crate) fn check_label(label: &str) -> Result<(), Refusal> {
     let fits = !label.trim().is_empty() && label.chars().count() <= limits::LABEL_CHARS_MAX;
     if !fits {
-        return Err(Refusal::new(Code::ValueRefused)
-            .detail(format!("A name has 1 to {} characters.", limits::LABEL_CHARS_MAX)));
+        return Err(
+            Refusal::new(Code::ValueRefused).detail(format!("A name has 1 to {} characters.", limits::LABEL_CHARS_MAX))
+        );
     }
     check_text(label)
 }

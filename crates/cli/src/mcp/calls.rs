@@ -8,8 +8,8 @@ use strongroom_client::channel::{Body, Connection};
 use strongroom_client::gateway::{Answered, Gateway};
 use strongroom_client::guest::GuestKey;
 use strongroom_client::wire::guest::{
-    ApprovalState, Call, CryptCall, GrantWish, GuestAnswer, GuestRequest, HttpBody, HttpCall, HttpHead, Pending, SignCall,
-    TotpCall, UseCall, UseRequest, UseResult,
+    ApprovalState, Call, CryptCall, GrantWish, GuestAnswer, GuestRequest, HttpBody, HttpCall, HttpHead, Pending,
+    SignCall, TotpCall, UseCall, UseRequest, UseResult,
 };
 use strongroom_client::wire::policy::{Consumer, KeyPurpose};
 use strongroom_client::wire::{ApprovalId, Bytes, HandleId};
@@ -142,8 +142,7 @@ impl Desk {
         let reference = reference
             .parse()
             .map_err(|_| Failure::usage("a reference looks like vault://…/…; list_granted names yours"))?;
-        let request =
-            GuestRequest::Use(UseRequest { call: Some(UseCall { reference, call }), handle: None, reason });
+        let request = GuestRequest::Use(UseRequest { call: Some(UseCall { reference, call }), handle: None, reason });
         self.with(|gateway| {
             let (answer, body) = gateway.ask_streaming(&request, None)?;
             match answer {
@@ -212,7 +211,8 @@ impl Desk {
     /// Runs one call on an idle connection or a new one, and keeps the connection where it still stands.
     fn with<T>(&self, work: impl FnOnce(&mut Gateway<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let idle = self.idle().pop();
-        let mut gateway = Gateway::resume(&self.key, idle);
+        // The vault may have been started anew since the last call.
+        let mut gateway = Gateway::resume(&self.key, idle.and_then(|mut idle| idle.still_stands().then_some(idle)));
         let done = work(&mut gateway);
         if let Some(connection) = gateway.into_connection() {
             let mut idle = self.idle();

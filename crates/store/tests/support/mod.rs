@@ -64,6 +64,11 @@ pub fn key(number: u8) -> DatabaseKey {
     VaultKey::generate(&mut Fixed(number)).derive_database_key(&[number; 16], 1)
 }
 
+/// The key of a generation; that of the first is `key(1)`.
+pub fn key_of_generation(generation: u32) -> DatabaseKey {
+    VaultKey::generate(&mut Fixed(1)).derive_database_key(&[1; 16], generation)
+}
+
 /// Not random at all.
 struct Fixed(u8);
 
