@@ -34,5 +34,6 @@ pub(crate) fn tracked() -> Result<Vec<String>, String> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-const FORBIDDEN: &[&str] = &["../shared/", "/work/main", "/root/.cargo", "registry.npmjs", "pypi.org/simple", "index.crates.io"];
+const FORBIDDEN: &[&str] =
+    &["../shared/", "/work/main", "/root/.cargo", "registry.npmjs", "pypi.org/simple", "index.crates.io"];
 const LINES_MAX: usize = 1_000;
