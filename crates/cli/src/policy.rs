@@ -18,7 +18,7 @@ pub(crate) struct PolicyArgs {
     /// A host that the secret may be sent to (repeat); exactly, without wildcard
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) host: Vec<Destination>,
-    /// How it is placed: bearer, basic:USER, header:NAME[:PREFIX], query:NAME, aws:KEY-ID:REGION:SERVICE
+    /// How it is placed: bearer, basic:USER, header:NAME, header:NAME:PREFIX, query:NAME, aws:KEY-ID:REGION:SERVICE
     #[arg(long, value_name = "PLACE", value_parser = parse_placement, requires = "host")]
     pub(crate) place: Option<Placement>,
     /// Let the host have an address that is not public (a local network, this machine)

@@ -70,7 +70,8 @@ pub fn mask(data: &[u8]) {
         out.extend(stream.push(chunk));
     }
     out.extend(stream.finish());
-    let survives = secret.len() >= 4 && !secret.starts_with(b"[") && out.windows(secret.len()).any(|window| window == secret);
+    let survives =
+        secret.len() >= 4 && !secret.starts_with(b"[") && out.windows(secret.len()).any(|window| window == secret);
     assert!(!survives || crate::mask::MASKED.windows(4).any(|part| secret.windows(4).any(|other| part == other)));
     if !mask.finds(text) {
         assert_eq!(out, text);

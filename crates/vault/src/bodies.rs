@@ -128,12 +128,7 @@ impl Bodies {
     }
 }
 
-async fn feed(
-    to: ReplyTo,
-    mut waiting: mpsc::UnboundedReceiver<Piece>,
-    sender: BodySender,
-    told: mpsc::Sender<Told>,
-) {
+async fn feed(to: ReplyTo, mut waiting: mpsc::UnboundedReceiver<Piece>, sender: BodySender, told: mpsc::Sender<Told>) {
     while let Some(piece) = waiting.recv().await {
         match piece {
             Piece::Data(bytes) => {

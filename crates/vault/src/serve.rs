@@ -7,9 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom_consumers::http::{Engine, HttpJob};
-use strongroom_core::{
-    Audience, Context, Effect, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault,
-};
+use strongroom_core::{Audience, Context, Effect, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault};
 use strongroom_crypto::locked;
 use strongroom_crypto::os_rng;
 use strongroom_crypto::secret::HostShare;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
 use crate::policy::Consumer;
 use crate::{ApprovalId, Bytes, Code, DeviceId, GrantId, GuestId, HandleId, ItemId, Reference, SlotId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 macro_rules! actions {
     ($($name:ident = $text:literal, $what:literal;)*) => {

@@ -85,12 +85,7 @@ impl<'a> Chunk<'a> {
         if flags > 3 || data.len() > limits::CHUNK_BYTES_MAX {
             return None;
         }
-        Some(Self {
-            stream: u32::from_be_bytes([a, b, c, d]),
-            last: flags & 1 != 0,
-            aborted: flags & 2 != 0,
-            data,
-        })
+        Some(Self { stream: u32::from_be_bytes([a, b, c, d]), last: flags & 1 != 0, aborted: flags & 2 != 0, data })
     }
 }
 

@@ -96,7 +96,9 @@ impl ItemType {
     pub fn usual_fields(self) -> &'static [(&'static str, Class)] {
         use Class::{Critical, Private, Secret};
         match self {
-            Self::Login => &[("username", Private), ("password", Secret), ("url", Private), ("totp", Secret), ("notes", Secret)],
+            Self::Login => {
+                &[("username", Private), ("password", Secret), ("url", Private), ("totp", Secret), ("notes", Secret)]
+            }
             Self::ApiKey => &[("key", Secret), ("notes", Secret)],
             Self::SshKey => &[("private_key", Secret), ("public_key", Private), ("notes", Secret)],
             Self::SigningKey => &[("private_key", Secret), ("public_key", Private), ("notes", Secret)],
@@ -128,11 +130,8 @@ impl ItemType {
 
     /// The field that consumers use when none is named.
     pub fn main_field(self) -> FieldName {
-        let name = self
-            .usual_fields()
-            .iter()
-            .find(|(_, class)| *class >= Class::Secret)
-            .map_or("text", |(name, _)| name);
+        let name =
+            self.usual_fields().iter().find(|(_, class)| *class >= Class::Secret).map_or("text", |(name, _)| name);
         FieldName::parse(name).expect("the usual field names are well-formed")
     }
 

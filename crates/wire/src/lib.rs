@@ -25,9 +25,7 @@ pub mod time;
 
 pub use bytes::{Bytes, SecretValue};
 pub use code::{Code, Refusal};
-pub use ids::{
-    ApprovalId, Challenge, DeviceId, GrantId, GuestId, HandleId, ItemId, RequestId, SlotId, VaultId,
-};
+pub use ids::{ApprovalId, Challenge, DeviceId, GrantId, GuestId, HandleId, ItemId, RequestId, SlotId, VaultId};
 pub use items::{Class, ItemType};
 pub use reference::{FieldName, Reference};
 pub use time::Timestamp;

@@ -62,7 +62,12 @@ impl std::str::FromStr for Destination {
     type Err = DestinationMalformed;
 
     fn from_str(text: &str) -> Result<Self, DestinationMalformed> {
-        if text.is_empty() || text.len() > 255 || text.bytes().any(|b| matches!(b, b'/' | b'@' | b'*' | b'?' | b'#' | b'\\' | b'%') || b <= b' ' || b == 0x7f) {
+        if text.is_empty()
+            || text.len() > 255
+            || text
+                .bytes()
+                .any(|b| matches!(b, b'/' | b'@' | b'*' | b'?' | b'#' | b'\\' | b'%') || b <= b' ' || b == 0x7f)
+        {
             return Err(DestinationMalformed);
         }
         let url = url::Url::parse(&format!("https://{text}/")).map_err(|_| DestinationMalformed)?;
