@@ -119,6 +119,7 @@ fn items_and_reports_beyond_their_number_are_counted() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn bombs_take_little_time() {
     let start = Instant::now();
     for file in [

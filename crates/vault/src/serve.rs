@@ -103,6 +103,10 @@ async fn serve(socket: StdUnixStream, start: Start, mut messages: Messages) -> R
     drop(start);
     let mut buffer = vec![0; 128 * 1024];
     server.say(&FromVault::Ready(Ready { version: env!("CARGO_PKG_VERSION").into(), state: server.state() }));
+    if let Err(refusal) = &server.vault {
+        // A device only sees a vault that cannot prove who it is; whoever runs the server learns why.
+        server.say(&FromVault::Notice(Notice { event: refusal.code.as_str().into() }));
+    }
     loop {
         while let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
             let message = Zeroizing::new(message);
@@ -151,6 +155,7 @@ struct Server {
     out: Vec<u8>,
     last_state: Option<State>,
     started: std::time::Instant,
+    deleted: bool,
     stopping: bool,
 }
 
@@ -178,6 +183,7 @@ impl Server {
             out: Vec::new(),
             last_state: None,
             started,
+            deleted: false,
             stopping: false,
         }
     }
@@ -318,6 +324,11 @@ impl Server {
         for effect in effects {
             self.effect(effect);
         }
+        if self.deleted {
+            // After the answer: the host ends this process as soon as it reads it.
+            self.say(&FromVault::Deleted);
+            self.stopping = true;
+        }
         let state = self.state();
         if self.last_state.as_ref() != Some(&state) {
             self.say(&FromVault::State(state.clone()));
@@ -377,10 +388,7 @@ impl Server {
                 self.engine.close_caller(&caller_key(gone));
             }
             Effect::Notice(event) => self.say(&FromVault::Notice(Notice { event: event.into() })),
-            Effect::Deleted => {
-                self.say(&FromVault::Deleted);
-                self.stopping = true;
-            }
+            Effect::Deleted => self.deleted = true,
         }
     }
 
