@@ -9,10 +9,12 @@ import pathlib
 import sys
 
 from channel import channel
+from consumers import crypt
 from formats import FORMATS, Input
 from notation import Refused
 
 FORMATS["channel"] = channel
+FORMATS["crypt"] = crypt
 
 
 def plain(value):
@@ -50,7 +52,8 @@ def fault(case):
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
-    files = sorted(pathlib.Path(sys.argv[1]).glob("*/v1/*.json"))
+    folder = pathlib.Path(sys.argv[1])
+    files = sorted(folder.glob("**/v1/*.json"))
     failed = 0
     for file in files:
         try:
@@ -59,7 +62,7 @@ def main():
             wrong = f"{type(error).__name__}: {error}"
         if wrong is not None:
             failed += 1
-            print(f"{'/'.join(file.parts[-3:])}: {wrong}")
+            print(f"{file.relative_to(folder)}: {wrong}")
     print(f"{len(files) - failed} passed, {failed} failed")
     sys.exit(1 if failed or not files else 0)
 

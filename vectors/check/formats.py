@@ -1,6 +1,7 @@
 """Each format of docs/cryptography.md but the channel: from a case's input to its output, or a refusal."""
 
 import base64
+import re
 import unicodedata
 
 import blake3
@@ -29,6 +30,7 @@ from notation import (
 )
 
 MIB = 1 << 20
+WHITE_SPACE = "[\t-\r \x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]+"
 
 
 class Input:
@@ -99,13 +101,25 @@ def slot_keys(root, vault, with_psk):
 def passphrase(i):
     memory, passes, lanes = i.number("memory_kib"), i.number("passes"), i.number("lanes")
     check(65536 <= memory <= 1 << 20 and 3 <= passes <= 16 and lanes == 4, "params")
-    normalised = unicodedata.normalize("NFC", i.text("passphrase")).encode()
-    check(1 <= len(normalised) <= 1024, "length")
+    typed = i.text("passphrase")
+    normalised = unicodedata.normalize("NFC", typed).encode()
+    check(len(typed.encode()) <= 1024 and 1 <= len(normalised) <= 1024, "length")
     return slot_keys(argon2id(normalised, i["salt"], memory, passes, lanes), i["vault"], False)
 
 
+def lower(text):
+    """ASCII letters alone: the Kelvin sign is no k."""
+    return text.encode().lower().decode()
+
+
+def split(text):
+    """At Unicode's White_Space, which is not what str.split takes for white space."""
+    return [word for word in re.split(WHITE_SPACE, text) if word]
+
+
 def phrase(i):
-    words = i.text("typed").lower().split()
+    check(len(i.text("typed").encode()) <= 4096, "length")
+    words = split(lower(i.text("typed")))
     english = Mnemonic("english")
     for number, word in enumerate(words, 1):
         check(word in english.wordlist, f"word {number}")
@@ -319,7 +333,7 @@ def statement(i):
         ed25519.public_key(i["subject"])
     if kind in ("roster", "manifest", "revocation"):
         parts = [i["vault"], i["body"]]
-    elif kind in ("channel-identity", "manifest-identity"):
+    elif kind in ("channel-identity", "audit-identity", "manifest-identity"):
         parts = [i["vault"], i["subject"], u32(i.number("number"))]
     elif kind == "succession":
         parts = [i["vault"], u32(i.number("number")), i["old"], i["subject"]]
@@ -339,10 +353,11 @@ def statement(i):
 
 def fingerprint(i):
     if "typed" in i:
-        typed = "".join(i.text("typed").split()).replace("-", "").upper()
-        check(len(typed) == 32, "fingerprint")
+        check(len(i.text("typed").encode()) <= 256, "fingerprint")
+        typed = lower("".join(split(i.text("typed")))).replace("-", "")
+        check(len(typed) == 32 and typed.isascii(), "fingerprint")
         try:
-            return {"bytes": base64.b32decode(typed)}
+            return {"bytes": base64.b32decode(typed.upper())}
         except ValueError:
             raise Refused("fingerprint") from None
     short = sha256(tuple_(label("fingerprint"), i["vault"], ed25519.public_key(i["identity"])))[:20]

@@ -121,6 +121,11 @@ impl CredentialKey {
 }
 
 impl DatabaseKey {
+    /// The salt: the first 16 bytes of the file, in the clear.
+    pub fn salt(&self) -> &[u8; 16] {
+        &self.salt
+    }
+
     /// Key and salt as SQLCipher takes them between `x'` and `'`: 96 hexadecimal digits in lower case.
     pub fn expose_hex(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(96));

@@ -454,6 +454,7 @@ mod tests {
             Statement::RosterEntry { vault: &vault, body },
             Statement::ChannelCertificate { vault: &vault, channel_key: &public, epoch: 1 },
             Statement::ChannelCertificate { vault: &vault, channel_key: &public, epoch: 2 },
+            Statement::AuditCertificate { vault: &vault, audit_key: &public, epoch: 1 },
             Statement::ManifestCertificate { vault: &vault, manifest_key: &public, epoch: 1 },
             Statement::Manifest { vault: &vault, body },
             Statement::Succession { vault: &vault, number: 1, old: &public, new: &public },

@@ -369,6 +369,9 @@ fn run_statement(input: In<'_>) -> Result<Value, String> {
         "channel-identity" => {
             Statement::ChannelCertificate { vault: &vault, channel_key: subject.as_ref().unwrap(), epoch: number() }
         }
+        "audit-identity" => {
+            Statement::AuditCertificate { vault: &vault, audit_key: subject.as_ref().unwrap(), epoch: number() }
+        }
         "manifest-identity" => {
             Statement::ManifestCertificate { vault: &vault, manifest_key: subject.as_ref().unwrap(), epoch: number() }
         }

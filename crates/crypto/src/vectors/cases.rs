@@ -1,6 +1,8 @@
 //! The known answers, each with what it is about. Randomness comes from the name of the case, so that adding one changes no
 //! other.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value, json};
 
 use super::{hex, run};
@@ -105,7 +107,9 @@ fn factors(book: &mut Book) {
     book.bad("passphrase", "too_much_memory", "1 GiB and 1 KiB", &input("p", 1_048_577, 3, 4), "params");
     book.bad("passphrase", "too_many_passes", "t = 17", &input("p", 65_536, 17, 4), "params");
     book.bad("passphrase", "empty", "no passphrase", &good(""), "length");
-    book.bad("passphrase", "too_long", "1,025 bytes", &good(&"x".repeat(1025)), "length");
+    let (long, decomposed) = ("x".repeat(1025), "e\u{301}".repeat(342));
+    book.bad("passphrase", "too_long", "1,025 bytes", &good(&long), "length");
+    book.bad("passphrase", "too_long_as_typed", "1,026 bytes, 684 of them after NFC", &good(&decomposed), "length");
 
     let abandon = |last: &str| format!("{} {last}", vec!["abandon"; 23].join(" "));
     let typed = |typed: String| json!({ "vault": vault, "typed": typed });
@@ -125,6 +129,13 @@ fn factors(book: &mut Book) {
     book.bad("phrase", "too_few", "23 words", &typed(words.replace(" unfold", "")), "count 23");
     book.bad("phrase", "too_many", "25 words", &typed(format!("{words} zoo")), "count 25");
     book.bad("phrase", "nothing", "no word", &typed(String::new()), "count 0");
+    book.bad("phrase", "too_long", "4,097 bytes", &typed(format!("{words:4097}")), "length");
+    let kelvin = words.replace("shoot", "\u{212a}angaroo");
+    book.bad("phrase", "kelvin_sign", "word 9 begins with a sign whose lower case is k", &typed(kelvin), "word 9");
+    let wide = words.replace(' ', "\u{3000}");
+    book.good("phrase", "wide_spaces", "white space outside of ASCII", &typed(wide));
+    let separator = words.replacen(' ', "\u{1f}", 1);
+    book.bad("phrase", "unit_separator", "a control character that is no white space", &typed(separator), "word 1");
 
     for kind in ["passkey", "unattended", "guardian"] {
         let input = json!({ "vault": vault, "kind": kind, "secret": key(&mut TestRng::new(kind)) });
@@ -420,6 +431,7 @@ fn statements(book: &mut Book) {
     let kinds = [
         ("roster", json!({ "body": body })),
         ("channel-identity", json!({ "subject": subject, "number": 3 })),
+        ("audit-identity", json!({ "subject": subject, "number": 3 })),
         ("manifest-identity", json!({ "subject": subject, "number": 1 })),
         ("manifest", json!({ "body": body })),
         ("succession", json!({ "old": own, "subject": subject, "number": 1 })),
@@ -427,7 +439,7 @@ fn statements(book: &mut Book) {
         ("control", json!({ "sequence": 12, "time": 1_790_000_000_u64, "nonce": id(&mut rng), "body": body })),
         ("fresh", json!({ "device": id(&mut rng), "challenge": challenge, "body": body })),
     ];
-    let mut signatures = Vec::new();
+    let mut signatures = BTreeMap::new();
     for (kind, parts) in &kinds {
         let mut statement = with(parts, &[("kind", json!(kind)), ("vault", json!(vault))]);
         let output = book.good_in(
@@ -456,32 +468,37 @@ fn statements(book: &mut Book) {
         bad("large_scalar", "S plus the group order", &scalar, "signature");
         statement["vault"] = json!(flip(&vault, 3));
         bad("other_vault", "of another vault", &with(&statement, &signed), "signature");
-        signatures.push((output, verify));
+        signatures.insert(*kind, (output, verify));
     }
     // The signature of one statement over the same parts under another label.
-    let (roster, _) = &signatures[0];
-    let (_, manifest) = &signatures[3];
-    let moved = with(manifest, &[("signature", roster["signature"].clone())]);
-    book.bad_in(
-        "manifest",
-        "statement",
-        "roster_as_manifest",
-        "a roster entry passed off as a manifest",
-        &moved,
-        "signature",
-    );
-    let (_, roster) = &signatures[0];
+    let (roster, verify_roster) = &signatures["roster"];
+    let (channel, _) = &signatures["channel-identity"];
+    let (_, audit) = &signatures["audit-identity"];
+    let (_, manifest) = &signatures["manifest"];
+    for (kind, name, about, claimed, made) in [
+        ("manifest", "roster_as_manifest", "a roster entry passed off as a manifest", manifest, roster),
+        ("audit-identity", "channel_as_audit", "a channel certificate passed off as an audit key's", audit, channel),
+    ] {
+        let moved = with(claimed, &[("signature", made["signature"].clone())]);
+        book.bad_in(kind, "statement", name, about, &moved, "signature");
+    }
+    let mut bad = |name: &str, about: &str, input: &Value, reason: &str| {
+        book.bad_in("audit-identity", "statement", name, about, input, reason);
+    };
+    bad("other_epoch", "of another epoch", &with(audit, &[("number", json!(4))]), "signature");
+    bad("other_subject", "of another audit key", &with(audit, &[("subject", json!(own))]), "signature");
+    bad("weak_subject", "an audit key of small order", &with(audit, &[("subject", json!(SMALL_ORDER))]), "public key");
     for (name, about, bytes) in [
         ("small_order", "a key of order 8, for which anyone can sign", SMALL_ORDER),
         ("neutral", "the neutral point", "0100000000000000000000000000000000000000000000000000000000000000"),
         ("not_canonical", "y = p + 1", "eeffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
         ("not_a_point", "no x for this y", "0200000000000000000000000000000000000000000000000000000000000000"),
     ] {
-        let weak = with(roster, &[("public", json!(bytes))]);
+        let weak = with(verify_roster, &[("public", json!(bytes))]);
         book.bad_in("roster", "statement", &format!("key_{name}"), about, &weak, "public key");
     }
     // R of small order: with S = k·a the plain equation holds, and strict verification refuses it all the same.
-    let small_r = with(roster, &[("signature", json!(format!("{}{}", SMALL_ORDER, "00".repeat(32))))]);
+    let small_r = with(verify_roster, &[("signature", json!(format!("{}{}", SMALL_ORDER, "00".repeat(32))))]);
     book.bad_in("roster", "statement", "small_order_r", "R of small order", &small_r, "signature");
 
     let input = json!({ "vault": vault, "identity": own });
@@ -502,6 +519,10 @@ fn statements(book: &mut Book) {
         "fingerprint",
     );
     book.bad("fingerprint", "empty", "nothing", &typed(String::new()), "fingerprint");
+    book.bad("fingerprint", "too_long", "257 bytes", &typed(format!("{text:257}")), "fingerprint");
+    let dotless = text.replacen('I', "\u{131}", 1);
+    assert_ne!(dotless, text, "the fingerprint has an I to replace");
+    book.bad("fingerprint", "dotless_i", "a letter whose upper case is I", &typed(dotless), "fingerprint");
 }
 
 fn acts(book: &mut Book) {
