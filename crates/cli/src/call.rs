@@ -264,8 +264,11 @@ fn print_http_json(app: &App, head: &HttpHead, body: Option<Body<'_>>) -> Result
 
 /// Prints what a consumer other than `http` gave.
 pub(crate) fn print_result(app: &App, result: &UseResult) -> Result<(), Failure> {
+    let tag_refused = || Failure::new(crate::exit::Exit::Refused, "tag_refused", "the tag does not fit");
     if app.out.json {
-        return app.out.json_line(result);
+        app.out.json_line(result)?;
+        // For a program that looks at the exit code alone.
+        return if matches!(result, UseResult::Verified { valid: false }) { Err(tag_refused()) } else { Ok(()) };
     }
     let encode = |bytes: &Bytes| data_encoding::BASE64URL_NOPAD.encode(&bytes.0);
     match result {
@@ -286,9 +289,7 @@ pub(crate) fn print_result(app: &App, result: &UseResult) -> Result<(), Failure>
         }
         UseResult::Tag { tag } => app.out.text(&encode(tag)),
         UseResult::Verified { valid: true } => app.out.text("The tag fits."),
-        UseResult::Verified { valid: false } => {
-            Err(Failure::new(crate::exit::Exit::Refused, "tag_refused", "the tag does not fit"))
-        }
+        UseResult::Verified { valid: false } => Err(tag_refused()),
         UseResult::Derived { reference } => app.out.text(&reference.to_string()),
         UseResult::Http(head) => app.out.text(&format!("HTTP {}", head.status)),
     }

@@ -112,7 +112,12 @@ impl Prompter {
                     slot.name.as_deref() == Some(wanted.as_str()) || slot.id.to_string() == *wanted
                 })
         };
-        slots.iter().find(fits).ok_or_else(|| FactorError::NoSlot { kind, name: self.slot.clone() })
+        // Where several fit, the first that was added: the member's own, however they have changed it since.
+        slots
+            .iter()
+            .filter(fits)
+            .min_by_key(|slot| (slot.added_at, slot.id))
+            .ok_or_else(|| FactorError::NoSlot { kind, name: self.slot.clone() })
     }
 }
 

@@ -1,6 +1,7 @@
 //! From a device's request, once it may, to the rule that does it.
 
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, ItemEdit};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::items::FieldDraft;
 use strongroom_wire::{Class, Code, DeviceId, ItemId, Refusal, RequestId};
 
@@ -8,7 +9,6 @@ use crate::chains::Contents;
 use crate::items::{Field, field_key};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Request, Vault};
-use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     /// Does what a device asked. `None`: the answer comes later.
@@ -26,7 +26,6 @@ impl<S: Storage> Vault<S> {
             R::Challenge {} => self.challenge(device, cx)?,
             R::Create(_) => return Err(Code::VaultExists.into()),
             R::SlotList {} => self.slot_list()?,
-            R::Unlock(unlock) => self.unlock(device, &unlock, cx)?,
             R::LogConfirm(position) => self.log_confirm(device, &position, cx)?,
             R::SessionBegin {} => {
                 let expires_at = self.begin_session(device, cx)?;
@@ -35,7 +34,7 @@ impl<S: Storage> Vault<S> {
                 DeviceAnswer::Session { expires_at }
             }
             R::SessionEnd {} => {
-                self.opened()?.0.sessions.remove(&device);
+                self.opened()?.0.live_mut().sessions.remove(&device);
                 let event = self.event(Actor::Device(device), Action::SessionEnd, cx);
                 self.log(event, cx)?;
                 DeviceAnswer::Done {}
@@ -76,37 +75,59 @@ impl<S: Storage> Vault<S> {
             R::ConfigShow {} => self.config_show()?,
             R::ConfigSet(change) => self.config_set(device, &change, cx)?,
             R::VaultDelete { vault } => self.vault_delete(device, vault, cx)?,
-            R::CredentialConfirm { .. } => return Err(Code::Bug.into()),
+            R::Unlock(_) | R::CredentialConfirm { .. } => return Err(Code::Bug.into()),
         };
         Ok(Some(answer))
     }
 
-    /// The change that a request makes in the credential's contents: critical values that it adds or replaces.
+    /// The change that a request makes in the credential's contents: critical values that it adds or replaces. What a request
+    /// takes away stays until the next change, for whether the request will be done is not known yet.
     pub(crate) fn change_contents(
         &mut self,
         body: &DeviceRequest,
         request: RequestId,
         contents: &mut Contents,
     ) -> Result<(), Refusal> {
-        match body {
-            DeviceRequest::ItemAdd(draft) => self.put_critical(ItemId(request.0), &draft.fields, contents),
-            DeviceRequest::ItemEdit(ItemEdit { item, set, remove, .. }) => {
-                self.live_item(*item)?;
-                for name in remove {
-                    contents.forget(*item, Some(name));
-                }
-                self.put_critical(*item, set, contents)
+        let Some((item, fields)) = critical_of(body, request) else { return Ok(()) };
+        for (item, field, version) in contents.places() {
+            let place: Option<Field> = self.get(Table::Fields, &field_key(item, &field))?;
+            if !place.is_some_and(|place| place.class == Class::Critical && place.version == version) {
+                contents.forget(item, &field, version);
             }
-            _ => Ok(()),
         }
-    }
-
-    fn put_critical(&mut self, item: ItemId, fields: &[FieldDraft], contents: &mut Contents) -> Result<(), Refusal> {
-        for field in fields.iter().filter(|field| field.class == Class::Critical) {
-            let old: Option<Field> = self.get(Table::Fields, &field_key(item, &field.name))?;
-            let version = old.map_or(1, |old| old.version + 1);
+        for field in fields {
+            let version = self.next_version(item, &field.name)?;
             contents.put_critical(item, &field.name, version, field.value.duplicate());
         }
         Ok(())
     }
+
+    /// Whether the contents hold what a request is about to write, under the very version that it writes.
+    pub(crate) fn check_contents(
+        &mut self,
+        body: &DeviceRequest,
+        request: RequestId,
+        contents: &Contents,
+    ) -> Result<(), Refusal> {
+        let Some((item, fields)) = critical_of(body, request) else { return Ok(()) };
+        for field in fields {
+            let version = self.next_version(item, &field.name)?;
+            if contents.critical(item, &field.name, version).is_none() {
+                return Err(
+                    Refusal::new(Code::Conflict).detail("The field has changed meanwhile; send the request again.")
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The item and the critical fields that a request writes.
+fn critical_of(body: &DeviceRequest, request: RequestId) -> Option<(ItemId, Vec<&FieldDraft>)> {
+    let (item, fields) = match body {
+        DeviceRequest::ItemAdd(draft) => (ItemId(request.0), &draft.fields),
+        DeviceRequest::ItemEdit(ItemEdit { item, set, .. }) => (*item, set),
+        _ => return None,
+    };
+    Some((item, fields.iter().filter(|field| field.class == Class::Critical).collect()))
 }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use strongroom_crypto::digest::{equal, sha256};
 use strongroom_crypto::sign::Request as RequestHash;
 use strongroom_wire::device::{ApprovalAnswer, ApprovalView, DeviceAnswer, Question};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::frame;
 use strongroom_wire::guest::{
     ApprovalState, Call, CryptCall, GrantWish, GuestAnswer, HttpBody, Pending, SignCall, UseCall,
@@ -14,10 +15,10 @@ use strongroom_wire::{
     ApprovalId, Bytes, Code, DeviceId, GrantId, GuestId, HandleId, ItemId, Reference, Refusal, Timestamp, limits,
 };
 
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::uses::{Matched, within};
 use crate::vault::{Audience, Context, Effect, ReplyTo, Vault, check_text, random_id};
-use strongroom_wire::event::{Action, Actor};
 
 /// A question as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -252,7 +253,7 @@ impl<S: Storage> Vault<S> {
         self.put(Table::Approvals, id.as_bytes(), &approval)?;
         self.log(event, cx)?;
         let (open, _) = self.opened()?;
-        open.approval_deadlines.insert(id, expires_at);
+        open.live_mut().approval_deadlines.insert(id, expires_at);
         self.approvals_changed();
         self.effects.push(Effect::Notice("approval_ask"));
         Ok(GuestAnswer::Pending(Pending { approval: id, expires_at }))
@@ -260,7 +261,7 @@ impl<S: Storage> Vault<S> {
 
     fn approvals_changed(&mut self) {
         if let Some(open) = &mut self.open {
-            open.approvals_number += 1;
+            open.live_mut().approvals_number += 1;
         }
         self.effects.push(Effect::Tell(frame::Event::Approvals {}, Audience::Devices));
     }
@@ -302,7 +303,7 @@ impl<S: Storage> Vault<S> {
         cx: &Context<'_>,
     ) -> Result<Option<DeviceAnswer>, Refusal> {
         let (open, _) = self.opened()?;
-        let number = open.approvals_number;
+        let number = open.live.approvals_number;
         if after == number && wait_secs > 0 {
             let until_ticks_ms = cx.moment.ticks_ms + wait_secs.min(60) * 1_000;
             open.waiting.push(Waiting { to, until_ticks_ms, what: WaitingFor::List(after) });
@@ -345,7 +346,7 @@ impl<S: Storage> Vault<S> {
             });
         }
         approvals.sort_by_key(|approval| (approval.asked_at, approval.id));
-        Ok(DeviceAnswer::Approvals { number: self.opened()?.0.approvals_number, approvals })
+        Ok(DeviceAnswer::Approvals { number: self.opened()?.0.live.approvals_number, approvals })
     }
 
     /// The member's answer.
@@ -370,7 +371,7 @@ impl<S: Storage> Vault<S> {
         let actor = Actor::Device(device);
         if !answer.allow {
             approval.state = State::Refused { code: Code::ApprovalRefused };
-            return self.settle(id, &approval, actor, Action::ApprovalRefuse, cx);
+            return self.settle_approval(id, &approval, actor, Action::ApprovalRefuse, cx);
         }
         match approval.subject.clone() {
             Subject::Wish(_) => {
@@ -381,7 +382,7 @@ impl<S: Storage> Vault<S> {
                 }
                 // Settled first: giving a grant voids the guest's other questions.
                 approval.state = State::Granted {};
-                let done = self.settle(id, &approval, actor, Action::ApprovalAllow, cx)?;
+                let done = self.settle_approval(id, &approval, actor, Action::ApprovalAllow, cx)?;
                 self.grant_add(actor, add, cx)?;
                 Ok(done)
             }
@@ -407,12 +408,12 @@ impl<S: Storage> Vault<S> {
                     self.put(Table::Handles, id.as_bytes(), &standing)?;
                 }
                 approval.state = State::Approved { handle, until };
-                self.settle(id, &approval, actor, Action::ApprovalAllow, cx)
+                self.settle_approval(id, &approval, actor, Action::ApprovalAllow, cx)
             }
         }
     }
 
-    fn settle(
+    fn settle_approval(
         &mut self,
         id: ApprovalId,
         approval: &Approval,
@@ -431,9 +432,8 @@ impl<S: Storage> Vault<S> {
             event.code = Some(code);
         }
         self.log(event, cx)?;
-        self.opened()?.0.approval_deadlines.remove(&id);
+        self.opened()?.0.live_mut().approval_deadlines.remove(&id);
         self.approvals_changed();
-        self.answer_waiting(cx);
         Ok(DeviceAnswer::Done {})
     }
 
@@ -473,7 +473,7 @@ impl<S: Storage> Vault<S> {
         let approval: Approval = self.get(Table::Approvals, handle.approval.as_bytes())?.ok_or_else(gone)?;
         let Subject::Use { call, .. } = approval.subject else { return Err(gone()) };
         self.check_unchanged(&call.reference, &handle.grants, handle.field_version, handle.policy_version)?;
-        self.delete(Table::Handles, id.as_bytes())?;
+        rule!(9, self.delete(Table::Handles, id.as_bytes())?, false);
         Ok((call, handle.approval))
     }
 
@@ -540,36 +540,37 @@ impl<S: Storage> Vault<S> {
         })
     }
 
-    /// Answers what waited for a change that has come, or for long enough.
-    pub(crate) fn answer_waiting(&mut self, cx: &mut Context<'_>) {
+    /// Answers what waited for a change that is durable now, or for long enough.
+    pub(crate) fn answer_waiting(&mut self, cx: &Context<'_>) {
         let ticks = cx.moment.ticks_ms;
         let Some(open) = &mut self.open else { return };
+        let (number, size) = (open.live.approvals_number, open.ledger.size());
+        let changed = std::mem::replace(&mut open.answered_number, number) != number;
         let waiting = std::mem::take(&mut open.waiting);
-        let mut still = Vec::new();
-        for wait in waiting {
-            let late = wait.until_ticks_ms <= ticks;
+        let (due, still): (Vec<Waiting>, Vec<Waiting>) = waiting.into_iter().partition(|wait| {
+            wait.until_ticks_ms <= ticks
+                || match wait.what {
+                    WaitingFor::Approval(..) => changed,
+                    WaitingFor::List(after) => number != after,
+                    WaitingFor::Log(from, _) => size > from,
+                }
+        });
+        open.waiting = still;
+        for wait in due {
             let effect = match wait.what {
                 WaitingFor::Approval(guest, id) => match self.approval_state(guest, id, cx) {
-                    Ok(ApprovalState::Pending { .. }) if !late => None,
-                    Ok(state) => Some(Effect::Guest(wait.to, Ok(GuestAnswer::Polled(state)))),
-                    Err(refusal) => Some(Effect::Guest(wait.to, Err(refusal.for_guest()))),
+                    Ok(ApprovalState::Pending { .. }) if wait.until_ticks_ms > ticks => {
+                        if let Some(open) = &mut self.open {
+                            open.waiting.push(wait);
+                        }
+                        continue;
+                    }
+                    state => Effect::Guest(wait.to, state.map(GuestAnswer::Polled).map_err(Refusal::for_guest)),
                 },
-                WaitingFor::List(after) => {
-                    let number = self.open.as_ref().map_or(0, |open| open.approvals_number);
-                    (late || number != after).then(|| Effect::Device(wait.to, self.approvals_now(cx)))
-                }
-                WaitingFor::Log(from, count) => {
-                    let size = self.open.as_ref().map_or(0, |open| open.ledger.size());
-                    (late || size > from).then(|| Effect::Device(wait.to, self.audit_page(from, count)))
-                }
+                WaitingFor::List(_) => Effect::Device(wait.to, self.approvals_now(cx)),
+                WaitingFor::Log(from, count) => Effect::Device(wait.to, self.audit_page(from, count)),
             };
-            match effect {
-                Some(effect) => self.effects.push(effect),
-                None => still.push(wait),
-            }
-        }
-        if let Some(open) = &mut self.open {
-            open.waiting.append(&mut still);
+            self.effects.push(effect);
         }
     }
 
@@ -578,25 +579,26 @@ impl<S: Storage> Vault<S> {
         let now = self.now(cx);
         let Some(open) = &self.open else { return };
         let due: Vec<ApprovalId> =
-            open.approval_deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
+            open.live.approval_deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
         for id in due {
             let done = self.in_transaction(cx, |vault, cx| {
-                let Some(mut approval) = vault.get::<Approval>(Table::Approvals, id.as_bytes())? else {
-                    vault.opened()?.0.approval_deadlines.remove(&id);
+                let found = vault.get::<Approval>(Table::Approvals, id.as_bytes())?;
+                let Some(mut approval) = found.filter(|approval| matches!(approval.state, State::Pending {})) else {
+                    vault.opened()?.0.live_mut().approval_deadlines.remove(&id);
                     return Ok(());
                 };
                 approval.state = State::Refused { code: Code::ApprovalExpired };
-                vault.settle(id, &approval, Actor::Vault, Action::ApprovalExpire, cx).map(|_| ())
+                vault.settle_approval(id, &approval, Actor::Vault, Action::ApprovalExpire, cx).map(|_| ())
             });
             if done.is_err()
                 && let Some(open) = &mut self.open
             {
                 // The disk is full: the question expires all the same, since its time is part of it.
-                open.approval_deadlines.remove(&id);
+                open.live_mut().approval_deadlines.remove(&id);
             }
         }
-        let swept = self.in_transaction(cx, |vault, cx| vault.sweep(now, cx));
-        debug_assert!(swept.is_ok() || self.open.is_some());
+        // What is swept is over already, so a disk that fails loses nothing but room.
+        let _ = self.in_transaction(cx, |vault, cx| vault.sweep(now, cx));
     }
 
     /// Removes what is long over.
@@ -620,7 +622,7 @@ impl<S: Storage> Vault<S> {
     }
 
     /// Voids what is open for a guest, or for all of them: something it rests on has changed.
-    pub(crate) fn void_for_guest(&mut self, guest: Option<GuestId>, _cx: &mut Context<'_>) -> Result<(), Refusal> {
+    pub(crate) fn void_for_guest(&mut self, guest: Option<GuestId>) -> Result<(), Refusal> {
         self.void(
             |approval| guest.is_none_or(|guest| approval.guest == guest),
             |handle| guest.is_none_or(|guest| handle.guest == guest),
@@ -628,7 +630,7 @@ impl<S: Storage> Vault<S> {
     }
 
     /// Voids what is open on an item.
-    pub(crate) fn void_for_item(&mut self, item: ItemId, _cx: &mut Context<'_>) -> Result<(), Refusal> {
+    pub(crate) fn void_for_item(&mut self, item: ItemId) -> Result<(), Refusal> {
         let of_item = |approval: &Approval| match &approval.subject {
             Subject::Use { call, .. } => call.reference.item == item,
             Subject::Wish(_) => false,
@@ -654,7 +656,7 @@ impl<S: Storage> Vault<S> {
             if matches!(approval.state, State::Pending {}) && which(&approval) {
                 approval.state = State::Refused { code: Code::ApprovalVoid };
                 self.put(Table::Approvals, &key, &approval)?;
-                self.opened()?.0.approval_deadlines.remove(&approval_id(&key)?);
+                self.opened()?.0.live_mut().approval_deadlines.remove(&approval_id(&key)?);
                 changed = true;
             }
         }

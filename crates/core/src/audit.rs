@@ -1,12 +1,12 @@
 //! Reading the log: pages, hashes, checkpoints and proofs. Reading is logged too, once a minute for each device.
 
 use strongroom_wire::device::{AuditQuery, DeviceAnswer, EventProof, LoggedEvent};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, limits};
 
 use crate::approvals::{Waiting, WaitingFor};
 use crate::records::Storage;
 use crate::vault::{Context, ReplyTo, Vault};
-use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     pub(crate) fn audit_list(
@@ -83,10 +83,10 @@ impl<S: Storage> Vault<S> {
     fn note_reading(&mut self, device: DeviceId, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let ticks = cx.moment.ticks_ms;
         let (open, _) = self.opened()?;
-        if open.log_read.get(&device).is_some_and(|at| *at + 60_000 > ticks) {
+        if open.live.log_read.get(&device).is_some_and(|at| *at + 60_000 > ticks) {
             return Ok(());
         }
-        open.log_read.insert(device, ticks);
+        open.live_mut().log_read.insert(device, ticks);
         let event = self.event(Actor::Device(device), Action::LogRead, cx);
         self.log(event, cx).map(|_| ())
     }

@@ -9,12 +9,13 @@ use strongroom_crypto::seal::{
 use strongroom_crypto::secret::{CredentialKey, VaultKey};
 use strongroom_crypto::sign::SigningKey;
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::{Bytes, Code, DeviceId, FieldName, ItemId, Refusal, RequestId, SecretValue, VaultId, limits};
 use zeroize::Zeroizing;
 
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Effect, Request, Vault};
-use strongroom_wire::event::{Action, Actor};
 
 /// What a credential holds. It exists in memory only while a request that presented it is done.
 #[derive(Serialize, Deserialize)]
@@ -71,15 +72,20 @@ impl Contents {
             .map(|entry| &entry.value)
     }
 
-    /// Puts a critical value in, replacing an older version of the same field.
+    /// Every critical value's place.
+    pub(crate) fn places(&self) -> Vec<(ItemId, FieldName, u64)> {
+        self.critical.iter().map(|entry| (entry.item, entry.field.clone(), entry.version)).collect()
+    }
+
+    /// Puts a critical value in, beside the version that is in force until the request is done.
     pub(crate) fn put_critical(&mut self, item: ItemId, field: &FieldName, version: u64, value: SecretValue) {
-        self.critical.retain(|entry| entry.item != item || entry.field != *field);
+        self.forget(item, field, version);
         self.critical.push(Critical { item, field: field.clone(), version, value });
     }
 
-    /// Forgets an item's critical values, or one field's.
-    pub(crate) fn forget(&mut self, item: ItemId, field: Option<&FieldName>) {
-        self.critical.retain(|entry| entry.item != item || field.is_some_and(|field| entry.field != *field));
+    /// Forgets a critical value.
+    pub(crate) fn forget(&mut self, item: ItemId, field: &FieldName, version: u64) {
+        self.critical.retain(|entry| entry.item != item || entry.field != *field || entry.version != version);
     }
 }
 
@@ -90,22 +96,36 @@ pub(crate) struct Chain {
     /// The number of the blob in force.
     pub(crate) number: u64,
     key: SecretValue,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    next: Option<Next>,
+    /// The blobs that may come next, in the order of their numbers. The last is the one to be answered; those before it were
+    /// answered already and may be what the device stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    next: Vec<Next>,
     /// Whether a copy was seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) frozen: bool,
 }
 
-/// The next blob, waiting to be stored by its device.
+/// A next blob, waiting to be stored by its device.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Next {
+    number: u64,
     key: SecretValue,
     mail: Bytes,
     /// The request whose change is in it; absent for what another device's change left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     request: Option<RequestId>,
+    /// Whether it was answered, so that the device may have stored it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    answered: bool,
+}
+
+/// What a presented blob turned out to be.
+enum Presented {
+    /// The newest there is, with its contents; and the request whose change is in it, if it was shown for the first time.
+    Newest(Contents, Option<RequestId>),
+    /// One that was in force or is now, while a newer one waits to be stored.
+    Older,
 }
 
 /// What was answered to a request that presented a credential.
@@ -120,7 +140,7 @@ impl Chain {
     /// The chain of a device with its first blob.
     pub(crate) fn first(key: &CredentialKey) -> Self {
         // EXPOSE: the key's place is the chain file.
-        Self { number: 1, key: SecretValue::new(key.expose().to_vec()), next: None, frozen: false }
+        Self { number: 1, key: SecretValue::new(key.expose().to_vec()), next: Vec::new(), frozen: false }
     }
 
     /// The chain file's bytes.
@@ -145,6 +165,21 @@ impl Chain {
         serde_json::from_slice(json.expose()).map_err(|_| refused())
     }
 
+    /// The number of the blob after the last one.
+    fn next_number(&self) -> u64 {
+        self.next.last().map_or(self.number, |next| next.number) + 1
+    }
+
+    /// Leaves a blob to be answered next. One that waited and was never answered is dropped for it; of those that were, the
+    /// device may hold any, but hardly one of long ago.
+    fn leave(&mut self, next: Next) {
+        self.next.retain(|earlier| earlier.answered);
+        if self.next.len() >= ANSWERED_MAX {
+            self.next.remove(0);
+        }
+        self.next.push(next);
+    }
+
     fn key(secret: &SecretValue) -> Result<CredentialKey, Refusal> {
         // EXPOSE: moved into locked memory.
         let bytes: &[u8; 32] = secret.expose().try_into().map_err(|_| Refusal::new(Code::CredentialRefused))?;
@@ -152,6 +187,8 @@ impl Chain {
     }
 }
 
+/// Blobs that were answered and not shown yet, kept for one device.
+const ANSWERED_MAX: usize = 16;
 /// Seconds for which a presented request waits for its confirmation.
 const PRESENTED_SECS: u64 = 120;
 
@@ -172,15 +209,19 @@ impl<S: Storage> Vault<S> {
         }
         let blob = request.credential.as_deref().ok_or(Refusal::new(Code::CredentialRequired))?;
         let mut chain = self.read_chain(device)?;
-        let contents = self.open_blob(device, &mut chain, blob, cx)?;
-        let Some(mut contents) = contents else {
-            // The blob in force was shown while another waits: that one first.
-            let (number, next) = (chain.number + 1, chain.next.as_ref().ok_or(Refusal::new(Code::Bug))?);
-            let answer = DeviceAnswer::CredentialNext { sequence: number, mail: next.mail.clone() };
-            if next.request == Some(request.id) {
-                self.remember(device, body, request.id, cx)?;
+        let mut contents = match self.open_blob(device, &mut chain, blob, cx)? {
+            Presented::Newest(contents, _) => contents,
+            Presented::Older => {
+                let next = chain.next.last_mut().ok_or(Refusal::new(Code::Bug))?;
+                next.answered = true;
+                let same = next.request == Some(request.id);
+                let answer = DeviceAnswer::CredentialNext { sequence: next.number, mail: next.mail.clone() };
+                self.store_chain(device, &chain, cx)?;
+                if same {
+                    self.remember(device, body, request.id, cx)?;
+                }
+                return Ok(answer);
             }
-            return Ok(answer);
         };
         self.change_contents(&body, request.id, &mut contents)?;
         let json = contents.expose_json()?;
@@ -189,10 +230,10 @@ impl<S: Storage> Vault<S> {
                 Refusal::new(Code::TooMany).detail("The credential would be too large for its critical values.")
             );
         }
-        let number = chain.number + 1;
-        let next = self.next_blob(device, number, &json, Some(request.id), cx)?;
-        let answer = DeviceAnswer::CredentialNext { sequence: number, mail: next.mail.clone() };
-        chain.next = Some(next);
+        let mut next = self.next_blob(device, chain.next_number(), &json, Some(request.id), cx)?;
+        next.answered = true;
+        let answer = DeviceAnswer::CredentialNext { sequence: next.number, mail: next.mail.clone() };
+        chain.leave(next);
         self.store_chain(device, &chain, cx)?;
         self.remember(device, body, request.id, cx)?;
         Ok(answer)
@@ -215,23 +256,23 @@ impl<S: Storage> Vault<S> {
         }
         let blob = request.credential.as_deref().ok_or(Refusal::new(Code::CredentialRequired))?;
         let mut chain = self.read_chain(device)?;
-        let waiting = chain.next.as_ref().and_then(|next| next.request);
-        let contents = self
-            .open_blob(device, &mut chain, blob, cx)?
-            .ok_or(Refusal::new(Code::CredentialRefused).detail("Present the blob that was answered."))?;
+        let shown = self.open_blob(device, &mut chain, blob, cx)?;
         self.store_chain(device, &chain, cx)?;
+        let again = || {
+            Refusal::new(Code::CredentialBusy)
+                .detail("The credential is up to date now; send the request again with it.")
+        };
+        let Presented::Newest(contents, Some(first)) = shown else { return Err(again()) };
         let (open, _) = self.opened()?;
         let presented = match open.presented.remove(&request.id) {
-            Some((by, body, _)) if by == device && waiting == Some(request.id) => body,
-            _ => {
-                return Err(Refusal::new(Code::CredentialBusy)
-                    .detail("The credential is up to date now; send the request again with it."));
-            }
+            Some((by, body, until)) if by == device && first == request.id && until > cx.moment.ticks_ms => body,
+            _ => return Err(again()),
         };
         let answer = self.in_transaction(cx, |vault, cx| {
             let mut event = vault.event(Actor::Device(device), Action::CredentialUse, cx);
             event.note = Some(crate::table::Operation::of_device(&presented).as_str().into());
             vault.log(event, cx)?;
+            vault.check_contents(&presented, request.id, &contents)?;
             let changes = matches!(presented, DeviceRequest::ItemAdd(_) | DeviceRequest::ItemEdit(_));
             let answer =
                 vault.device_act(device, presented, request, Some(&contents), cx)?.ok_or(Refusal::new(Code::Bug))?;
@@ -258,7 +299,7 @@ impl<S: Storage> Vault<S> {
             .ok_or(Refusal::new(Code::CredentialRefused).detail("This device's chain file is missing."))?;
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let chain = Chain::open(&file, &open.vault_key, id, device)?;
-        let floor = self.header.as_ref().and_then(|header| header.chains.get(&device).copied()).unwrap_or(0);
+        let floor = self.header.as_ref().and_then(|header| header.roster.chains.get(&device).copied()).unwrap_or(0);
         if chain.number < floor {
             return Err(
                 Refusal::new(Code::CredentialRefused).detail("An older chain file of this device was put back.")
@@ -272,23 +313,21 @@ impl<S: Storage> Vault<S> {
         let bytes = chain.seal(&open.vault_key, self.id, device, cx.rng)?;
         self.chain_writes.push((device, bytes));
         if let Some(header) = &mut self.header
-            && header.chains.get(&device) != Some(&chain.number)
+            && header.roster.chains.get(&device) != Some(&chain.number)
         {
-            header.chains.insert(device, chain.number);
-            header.dirty = true;
+            header.roster_mut().chains.insert(device, chain.number);
         }
         Ok(())
     }
 
-    /// Opens a blob: that in force, or the one after it, which then takes over. `None` when the one in force was shown while
-    /// another waits.
+    /// Opens a blob: that in force, or one that comes after it, which then takes over.
     fn open_blob(
         &mut self,
         device: DeviceId,
         chain: &mut Chain,
         blob: &[u8],
         cx: &mut Context<'_>,
-    ) -> Result<Option<Contents>, Refusal> {
+    ) -> Result<Presented, Refusal> {
         if chain.frozen {
             return Err(Refusal::new(Code::CredentialFrozen)
                 .hint("enrol this device anew from another device, or recover with the phrase"));
@@ -300,32 +339,33 @@ impl<S: Storage> Vault<S> {
         }
         let vault = *self.id.as_bytes();
         if parsed.number() < chain.number {
-            chain.frozen = true;
+            chain.frozen = rule!(17, true, false);
             self.store_chain(device, chain, cx)?;
             let mut event = self.event(Actor::Device(device), Action::CredentialFreeze, cx);
             event.device = Some(device);
-            let (open, disk) = self.opened()?;
-            open.ledger.mark(disk)?;
-            open.ledger.log(disk, event, cx.rng)?;
-            open.ledger.keep(disk)?;
-            self.effects.push(Effect::Notice("credential_freeze"));
+            self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
+            self.effects.push(Effect::Notice("credential.freeze"));
             return Err(Refusal::new(Code::CredentialFrozen)
                 .detail("An older credential was shown: a copy of it exists. It is frozen now."));
         }
-        if parsed.number() == chain.number {
-            let contents = parsed.open(&Chain::key(&chain.key)?, &vault).map_err(|_| refused())?;
-            if chain.next.is_some() {
-                return Ok(None);
-            }
-            // EXPOSE: parsed into types that wipe what they hold.
-            return Contents::parse(contents.expose()).map(Some);
+        let key = match chain.next.iter().find(|next| next.number == parsed.number()) {
+            Some(next) => Chain::key(&next.key)?,
+            None if parsed.number() == chain.number => Chain::key(&chain.key)?,
+            None => return Err(refused()),
+        };
+        let contents = parsed.open(&key, &vault).map_err(|_| refused())?;
+        let mut first = None;
+        while chain.next.first().is_some_and(|next| next.number <= parsed.number()) {
+            let next = chain.next.remove(0);
+            chain.number = next.number;
+            chain.key = next.key;
+            first = next.request;
         }
-        let next = chain.next.take().filter(|_| parsed.number() == chain.number + 1).ok_or_else(refused)?;
-        let contents = parsed.open(&Chain::key(&next.key)?, &vault).map_err(|_| refused())?;
-        chain.number += 1;
-        chain.key = next.key;
-        // EXPOSE: as above.
-        Contents::parse(contents.expose()).map(Some)
+        if !chain.next.is_empty() {
+            return Ok(Presented::Older);
+        }
+        // EXPOSE: parsed into types that wipe what they hold.
+        Ok(Presented::Newest(Contents::parse(contents.expose())?, first))
     }
 
     fn next_blob(
@@ -343,12 +383,13 @@ impl<S: Storage> Vault<S> {
         let place = MailPlace { vault: &vault, device: device.as_bytes(), number };
         let mail = seal_mail(&public, &place, &blob, cx.rng);
         // EXPOSE: the key's place is the chain file.
-        Ok(Next { key: SecretValue::new(key.expose().to_vec()), mail: Bytes::from(mail), request })
+        let key = SecretValue::new(key.expose().to_vec());
+        Ok(Next { number, key, mail: Bytes::from(mail), request, answered: false })
     }
 
     pub(crate) fn device_kem(&self, device: DeviceId) -> Result<KemPublic, Refusal> {
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        let entry = header.devices.get(&device).ok_or(Refusal::new(Code::DeviceUnknown))?;
+        let entry = header.roster.devices.get(&device).ok_or(Refusal::new(Code::DeviceUnknown))?;
         KemPublic::from_bytes(&entry.kem_public.0).map_err(|_| Refusal::new(Code::Bug))
     }
 
@@ -358,15 +399,15 @@ impl<S: Storage> Vault<S> {
         let others: Vec<DeviceId> = self
             .header
             .as_ref()
-            .map(|header| header.devices.keys().copied().filter(|device| *device != by).collect())
+            .map(|header| header.roster.devices.keys().copied().filter(|device| *device != by).collect())
             .unwrap_or_default();
         for device in others {
             let mut chain = self.read_chain(device)?;
             if chain.frozen {
                 continue;
             }
-            let number = chain.number + 1;
-            chain.next = Some(self.next_blob(device, number, &json, None, cx)?);
+            let next = self.next_blob(device, chain.next_number(), &json, None, cx)?;
+            chain.leave(next);
             self.store_chain(device, &chain, cx)?;
         }
         Ok(())

@@ -16,7 +16,8 @@ pub struct Moment {
 pub struct Clock {
     floor: Timestamp,
     floor_ticks_ms: u64,
-    disagrees: bool,
+    /// The clock of the device that unlocked last, and when it was heard, in ticks.
+    heard: Option<(Timestamp, u64)>,
 }
 
 impl Clock {
@@ -24,6 +25,12 @@ impl Clock {
     pub fn now(&self, moment: Moment) -> Timestamp {
         let counted = Timestamp(self.floor.0.saturating_add(moment.ticks_ms.saturating_sub(self.floor_ticks_ms)));
         moment.wall.max(counted)
+    }
+
+    /// Takes a moment that came: it is never earlier than that again, whatever becomes of the host's clock.
+    pub fn see(&mut self, moment: Moment) {
+        self.floor = self.now(moment);
+        self.floor_ticks_ms = moment.ticks_ms;
     }
 
     /// Takes a time that was seen: it is not earlier than that any more.
@@ -36,14 +43,19 @@ impl Clock {
 
     /// Takes the device's clock at an unlock, and says whether the host's disagrees.
     pub fn hear_device(&mut self, device: Timestamp, moment: Moment) -> bool {
-        self.disagrees = device.0.abs_diff(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS;
+        self.heard = Some((device, moment.ticks_ms));
         self.not_before(device, moment);
-        self.disagrees
+        self.disagrees(moment)
     }
 
-    /// Whether host and vault disagree now: guests are suspended while they do.
+    /// Whether the host's clock disagrees now with that of the device that unlocked last, counted on; guests are suspended while
+    /// it does. A vault whose time once ran ahead does not suspend them for ever: what counts is whether the two agree today.
     pub fn disagrees(&self, moment: Moment) -> bool {
-        self.disagrees || self.now(moment).0.saturating_sub(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS
+        let expected = match self.heard {
+            Some((device, at)) => device.0.saturating_add(moment.ticks_ms.saturating_sub(at)),
+            None => self.now(moment).0,
+        };
+        expected.abs_diff(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS
     }
 }
 
@@ -66,10 +78,30 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_set_back_while_the_vault_runs_does_not_take_it_along() {
+        let mut clock = Clock::default();
+        clock.not_before(Timestamp(1_000), moment(9_000_000, 10));
+        clock.see(moment(9_000_000, 10));
+        assert_eq!(clock.now(moment(8_000_000, 20)), Timestamp(9_000_010));
+    }
+
+    #[test]
     fn a_device_that_disagrees_is_heard() {
         let mut clock = Clock::default();
         assert!(!clock.hear_device(Timestamp(10_000_000), moment(10_100_000, 0)));
         assert!(clock.hear_device(Timestamp(99_000_000), moment(10_100_000, 0)));
         assert_eq!(clock.now(moment(10_100_000, 5)), Timestamp(99_000_005));
+    }
+
+    #[test]
+    fn a_device_that_was_ahead_suspends_guests_until_one_agrees_and_time_stays_where_it_was() {
+        let mut clock = Clock::default();
+        assert!(clock.hear_device(Timestamp(11_000_000), moment(10_000_000, 0)));
+        assert!(clock.disagrees(moment(10_050_000, 50_000)));
+        assert!(!clock.hear_device(Timestamp(10_060_000), moment(10_060_000, 60_000)));
+        assert!(!clock.disagrees(moment(10_070_000, 70_000)));
+        assert_eq!(clock.now(moment(10_070_000, 70_000)), Timestamp(11_070_000));
+        assert!(clock.disagrees(moment(9_000_000, 80_000)), "a host that is set back while the vault is open");
+        assert!(clock.disagrees(moment(19_000_000, 80_000)), "or forward");
     }
 }

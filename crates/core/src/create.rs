@@ -1,6 +1,7 @@
 //! How a vault comes into being.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::factor::{KdfParams, RecoveryPsk};
@@ -9,15 +10,17 @@ use strongroom_crypto::seal::{seal_credential, seal_recovery_blob, seal_share_co
 use strongroom_crypto::secret::{CredentialKey, VaultKey};
 use strongroom_crypto::sign::{PublicKey, SigningKey, Statement};
 use strongroom_crypto::slot::{SlotPlace, seal_vault_key};
-use strongroom_wire::device::{Config, CreateRequest, Created, DeviceAnswer, SlotDraft, SlotKind};
+use strongroom_wire::device::{
+    CheckpointProof, Config, CreateRequest, Created, DeviceAnswer, LogPosition, SlotDraft, SlotKind,
+};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, SecretValue, SlotId, Timestamp, VaultId, limits};
 
 use crate::chains::{Chain, Contents};
-use crate::header::{Header, HeaderDevice, Slot, TailPlace};
+use crate::header::{Header, HeaderDevice, Roster, Slot, TailPlace};
 use crate::ledger::{AuditKey, Ledger};
 use crate::records::{Storage, Table};
-use crate::vault::{Context, Open, PublicKeyBytes, Vault, check_label, random_id};
-use strongroom_wire::event::{Action, Actor};
+use crate::vault::{Context, Live, Open, PublicKeyBytes, Vault, check_label, random_id};
 
 /// The setting that holds the audit key.
 pub(crate) const SETTING_AUDIT: &[u8] = b"audit";
@@ -29,6 +32,13 @@ pub(crate) const SETTING_RECOVERY: &[u8] = b"recovery";
 pub(crate) const SETTING_GENERATION: &[u8] = b"generation";
 /// The setting that says whether the member suspended all guests.
 pub(crate) const SETTING_SUSPENDED: &[u8] = b"suspended";
+
+/// The setting that holds the public keys of devices and guests that were thrown out.
+pub(crate) const SETTING_REVOKED: &[u8] = b"revoked";
+/// The setting that says whether the vault key must be replaced before anything is served.
+pub(crate) const SETTING_ROTATE: &[u8] = b"rotate";
+/// The setting that counts the entries of locked vaults' tails that are in the log.
+pub(crate) const SETTING_TAIL: &[u8] = b"tail";
 
 /// The audit key as it lies in the database.
 #[derive(Serialize, Deserialize)]
@@ -142,28 +152,17 @@ impl<S: Storage> Vault<S> {
         // Whatever an earlier try left behind was never acknowledged.
         self.disk.delete_all()?;
         self.disk.create_database(&vault_key.derive_database_key(&vault, 1))?;
-        let open = Open {
-            ledger: Ledger::empty(self.id, vault_key.derive_state_key(&vault, 1)),
-            audit: AuditKey { key: audit, certificate: audit_certificate },
-            generation: 1,
-            vault_key,
+        let ledger = Ledger::empty(self.id, vault_key.derive_state_key(&vault, 1));
+        let audit_key = AuditKey { key: audit, certificate: audit_certificate };
+        let live = Live {
             confirmed: true,
-            open_until_ticks_ms: cx.moment.ticks_ms + limits::OPEN_SECS_DEFAULT * 1_000,
             sessions: BTreeMap::from([(device, cx.moment.ticks_ms + limits::SESSION_SECS_DEFAULT * 1_000)]),
-            rates: HashMap::new(),
-            refusals: HashMap::new(),
-            running: BTreeMap::new(),
-            next_run: 1,
-            waiting: Vec::new(),
             approvals_number: 1,
-            approval_deadlines: BTreeMap::new(),
-            presented: HashMap::new(),
-            suspended: false,
-            log_read: HashMap::new(),
-            config: Config::default(),
+            ..Live::default()
         };
-        let chain_file = chain.seal(&open.vault_key, self.id, device, cx.rng)?;
-        self.open = Some(Box::new(open));
+        let open_until = cx.moment.ticks_ms + limits::OPEN_SECS_DEFAULT * 1_000;
+        let chain_file = chain.seal(&vault_key, self.id, device, cx.rng)?;
+        self.open = Some(Box::new(Open::new(vault_key, 1, ledger, audit_key, open_until, live)));
         let header_device = HeaderDevice {
             sign_public: Bytes::from(*device_sign.as_bytes()),
             kem_public: request.device_kem_public.clone(),
@@ -179,69 +178,48 @@ impl<S: Storage> Vault<S> {
             added_at: now,
         };
         let entry = RosterEntry::sign(self.id, &identity, &body)?;
-        let done = self.in_transaction(cx, |this, cx| {
-            let (open, _) = this.opened()?;
-            // EXPOSE: the audit key's place is the database (docs/cryptography.md, section 9).
-            let audit = AuditRecord {
-                seed: SecretValue::new(open.audit.key.expose_seed().to_vec()),
-                certificate: Bytes::from(audit_certificate),
-                epoch: 1,
-            };
-            this.put(Table::Settings, SETTING_AUDIT, &audit)?;
-            // EXPOSE: the PSK's place is the database; it renews the recovery blob and opens nothing alone.
-            let recovery_record = RecoveryRecord {
-                psk: SecretValue::new(psk.expose().to_vec()),
-                sequence: 1,
-                blob: Bytes::from(recovery_blob.as_slice()),
-            };
-            this.put(Table::Settings, SETTING_RECOVERY, &recovery_record)?;
-            this.put(Table::Settings, SETTING_GENERATION, &1_u32)?;
-            this.put(Table::Settings, SETTING_CONFIG, &Config::default())?;
-            for slot in [&first, &recovery] {
-                this.put(Table::Slots, slot.id.as_bytes(), slot)?;
-            }
-            this.put(Table::Devices, device.as_bytes(), &entry)?;
-            let mut event = this.event(Actor::Founder, Action::VaultCreate, cx);
-            event.device = Some(device);
-            this.log(event, cx).map(|_| ())
-        });
-        let done = done.and_then(|()| {
-            let (open, disk) = self.opened()?;
-            open.ledger.commit(disk)?;
-            Ok(disk.write_chain(device, &chain_file)?)
-        });
-        if let Err(refusal) = done {
-            self.close(cx);
-            self.disk.delete_all()?;
-            return Err(refusal);
-        }
-        let (open, disk) = self.opened()?;
-        let floor = open.ledger.position(disk)?;
-        let mut header = Header {
-            sequence: 0,
+        let roster = Arc::new(Roster {
             slots: vec![first, recovery],
-            recovery_blob: Some(Bytes::from(recovery_blob)),
+            recovery_blob: Some(Bytes::from(recovery_blob.as_slice())),
+            devices: BTreeMap::from([(device, header_device)]),
+            guests: BTreeMap::new(),
+            revoked: Vec::new(),
+            chains: BTreeMap::from([(device, 1)]),
+        });
+        // EXPOSE: the PSK's place is the database; it renews the recovery blob and opens nothing alone.
+        let psk = SecretValue::new(psk.expose().to_vec());
+        let recovery_record = RecoveryRecord { psk, sequence: 1, blob: Bytes::from(recovery_blob) };
+        let header = Header {
+            next_sequence: 0,
+            settled: Arc::clone(&roster),
+            roster,
             attempts: BTreeMap::new(),
             recovery_attempts: Vec::new(),
             channel,
             channel_certificate: Bytes::from(channel_certificate),
             channel_epoch: 1,
             identity: identity.public(),
-            devices: BTreeMap::from([(device, header_device)]),
-            guests: BTreeMap::new(),
-            revoked: Vec::new(),
-            chains: BTreeMap::from([(device, 1)]),
-            floor,
+            floor: LogPosition::default(),
             tail: TailPlace::default(),
             time: now,
             dirty: false,
         };
-        // Both copies, so that a missing one always means something.
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
-        self.header = Some(header);
-        let (open, disk) = self.opened()?;
-        let checkpoint = open.ledger.checkpoint(disk, &open.audit, 0)?;
+        self.chain_writes.push((device, chain_file));
+        let made = self
+            .in_transaction(cx, |this, cx| {
+                this.first_records(device, &entry, &header.roster.slots, &recovery_record, cx)
+            })
+            .and_then(|()| self.settle(cx))
+            .and_then(|()| self.first_headers(header, cx));
+        let checkpoint = match made {
+            Ok(checkpoint) => checkpoint,
+            Err(refusal) => {
+                self.close();
+                // Best effort: the next try does it again.
+                let _ = self.disk.delete_all();
+                return Err(refusal);
+            }
+        };
         Ok(DeviceAnswer::Created(Box::new(Created {
             identity: Bytes::from(*identity.public().as_bytes()),
             device,
@@ -250,6 +228,46 @@ impl<S: Storage> Vault<S> {
             checkpoint,
             session_until: now.plus_secs(limits::SESSION_SECS_DEFAULT),
         })))
+    }
+
+    /// The records of a new vault, and its first event.
+    fn first_records(
+        &mut self,
+        device: DeviceId,
+        entry: &RosterEntry,
+        slots: &[Slot],
+        recovery: &RecoveryRecord,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let (open, _) = self.opened()?;
+        // EXPOSE: the audit key's place is the database (docs/cryptography.md, section 9).
+        let audit = AuditRecord {
+            seed: SecretValue::new(open.audit.key.expose_seed().to_vec()),
+            certificate: Bytes::from(open.audit.certificate),
+            epoch: 1,
+        };
+        self.put(Table::Settings, SETTING_AUDIT, &audit)?;
+        self.put(Table::Settings, SETTING_RECOVERY, recovery)?;
+        self.put(Table::Settings, SETTING_GENERATION, &1_u32)?;
+        self.put(Table::Settings, SETTING_CONFIG, &Config::default())?;
+        for slot in slots {
+            self.put(Table::Slots, slot.id.as_bytes(), slot)?;
+        }
+        self.put(Table::Devices, device.as_bytes(), entry)?;
+        let mut event = self.event(Actor::Founder, Action::VaultCreate, cx);
+        event.device = Some(device);
+        self.log(event, cx).map(|_| ())
+    }
+
+    /// The first header, in both copies, so that a missing one always means something.
+    fn first_headers(&mut self, mut header: Header, cx: &mut Context<'_>) -> Result<CheckpointProof, Refusal> {
+        let (open, disk) = self.opened()?;
+        header.floor = open.ledger.position(disk)?;
+        let checkpoint = open.ledger.checkpoint(disk, &open.audit, 0)?;
+        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
+        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
+        self.header = Some(header);
+        Ok(checkpoint)
     }
 
     /// A slot with the vault key sealed to it.

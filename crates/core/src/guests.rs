@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::sign::PublicKey;
 use strongroom_wire::device::{DeviceAnswer, GrantAdd, GrantView, GuestAdd, GuestKind, GuestView};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::guest::{Granted, GuestAnswer};
 use strongroom_wire::policy::{Consumer, Limits, Mode};
 use strongroom_wire::target::HttpRules;
@@ -11,9 +12,9 @@ use strongroom_wire::{Bytes, Class, Code, DeviceId, GrantId, GuestId, ItemId, Re
 use crate::chains::Contents;
 use crate::create::{RosterEntry, SETTING_SUSPENDED};
 use crate::items::Item;
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Effect, Peer, Vault, check_label, random_id};
-use strongroom_wire::event::{Action, Actor};
 
 /// A guest as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -71,13 +72,14 @@ impl<S: Storage> Vault<S> {
         let key = Bytes::from(*public.as_bytes());
         let identity = contents.ok_or(Refusal::new(Code::CredentialRequired))?.identity()?;
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        let taken = header.revoked.contains(&key)
-            || header.guests.values().any(|other| *other == key)
-            || header.devices.values().any(|other| other.sign_public == key);
+        let roster = &header.roster;
+        let taken = roster.revoked.contains(&key)
+            || roster.guests.values().any(|other| *other == key)
+            || roster.devices.values().any(|other| other.sign_public == key);
         if taken {
             return Err(Refusal::new(Code::Conflict).detail("This key is or was in the roster; make a new one."));
         }
-        if header.guests.len() >= limits::GUESTS_MAX {
+        if roster.guests.len() >= limits::GUESTS_MAX {
             return Err(Code::TooMany.into());
         }
         let id = GuestId(random_id(cx.rng));
@@ -95,8 +97,7 @@ impl<S: Storage> Vault<S> {
         event.guest = Some(id);
         self.log(event, cx)?;
         if let Some(header) = &mut self.header {
-            header.guests.insert(id, key);
-            header.dirty = true;
+            header.roster_mut().guests.insert(id, key);
         }
         Ok(DeviceAnswer::Guest(guest_view(&body, &record, 0, None)))
     }
@@ -137,10 +138,10 @@ impl<S: Storage> Vault<S> {
             self.put(Table::Guests, id.as_bytes(), &record)?;
         } else {
             self.put(Table::Settings, SETTING_SUSPENDED, &suspended)?;
-            self.opened()?.0.suspended = suspended;
+            self.opened()?.0.live_mut().suspended = suspended;
         }
         if suspended {
-            self.void_for_guest(guest, cx)?;
+            self.void_for_guest(guest)?;
         }
         let action = if suspended { Action::GuestSuspend } else { Action::GuestResume };
         let mut event = self.event(Actor::Device(device), action, cx);
@@ -163,14 +164,13 @@ impl<S: Storage> Vault<S> {
             }
         }
         self.delete(Table::Guests, id.as_bytes())?;
-        self.void_for_guest(Some(id), cx)?;
+        self.void_for_guest(Some(id))?;
+        self.note_revoked(&body.public_key)?;
         let mut event = self.event(Actor::Device(device), Action::GuestRevoke, cx);
         event.guest = Some(id);
         self.log(event, cx)?;
         if let Some(header) = &mut self.header {
-            header.guests.remove(&id);
-            header.revoked.push(body.public_key);
-            header.dirty = true;
+            header.roster_mut().guests.remove(&id);
         }
         self.effects.push(Effect::Disconnect(Peer::Guest(id)));
         Ok(DeviceAnswer::Done {})
@@ -183,6 +183,14 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<(GrantId, GrantView), Refusal> {
         let refused = |why: &str| Refusal::new(Code::ValueRefused).detail(why.to_owned());
+        let (consumer, limits) = (add.consumer, &add.limits);
+        let idle = (limits.http.is_some() && consumer != Consumer::Http)
+            || (limits.sign.is_some() && consumer != Consumer::Sign)
+            || (!limits.crypt.is_empty() && consumer != Consumer::Crypt)
+            || (limits.bytes_max.is_some() && consumer != Consumer::Http);
+        if idle {
+            return Err(refused("A limit of this grant is for another consumer and would have no effect."));
+        }
         let (guest, _) = self.guest(add.guest)?;
         let item = self.live_item(add.reference.item)?;
         let field = self.field(&add.reference)?;
@@ -234,13 +242,13 @@ impl<S: Storage> Vault<S> {
         {
             return Err(refused("An answer covers at most 24 hours."));
         }
-        if self.disk.count(Table::Grants)? >= limits::GRANTS_MAX as u64 {
+        if self.disk.count(Table::Grants)? >= strongroom_wire::limits::GRANTS_MAX as u64 {
             return Err(Code::TooMany.into());
         }
         let id = GrantId(random_id(cx.rng));
         let grant = Grant { given: add.clone(), added_at: self.now(cx) };
         self.put(Table::Grants, id.as_bytes(), &grant)?;
-        self.void_for_guest(Some(add.guest), cx)?;
+        self.void_for_guest(Some(add.guest))?;
         let mut event = self.event(actor, Action::GrantAdd, cx);
         event.grant = Some(id);
         event.guest = Some(add.guest);
@@ -272,9 +280,9 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::GrantUnknown))?;
-        self.delete(Table::Grants, id.as_bytes())?;
+        rule!(13, self.delete(Table::Grants, id.as_bytes())?, false);
         self.delete(Table::GrantUses, id.as_bytes())?;
-        self.void_for_guest(Some(grant.given.guest), cx)?;
+        self.void_for_guest(Some(grant.given.guest))?;
         let mut event = self.event(Actor::Device(device), Action::GrantRevoke, cx);
         event.grant = Some(id);
         event.guest = Some(grant.given.guest);

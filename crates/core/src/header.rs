@@ -1,6 +1,7 @@
 //! What a locked vault knows: the header's open and sealed part.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::CryptoRng;
@@ -111,14 +112,31 @@ struct SealedPart {
     time: Timestamp,
 }
 
-/// The header in memory.
-pub(crate) struct Header {
-    /// Counts its writes.
-    pub(crate) sequence: u64,
+/// What the header repeats of the database, so that a locked vault knows it, and what must be as new as the database.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Roster {
     /// Every slot.
     pub(crate) slots: Vec<Slot>,
     /// The newest recovery blob.
     pub(crate) recovery_blob: Option<Bytes>,
+    /// Devices.
+    pub(crate) devices: BTreeMap<DeviceId, HeaderDevice>,
+    /// Guests' public keys.
+    pub(crate) guests: BTreeMap<GuestId, Bytes>,
+    /// Public keys of devices and guests that were thrown out: they never come back.
+    pub(crate) revoked: Vec<Bytes>,
+    /// The number of each device's blob in force, so that an older chain file shows.
+    pub(crate) chains: BTreeMap<DeviceId, u64>,
+}
+
+/// The header in memory.
+pub(crate) struct Header {
+    /// The sequence of the next write.
+    pub(crate) next_sequence: u64,
+    /// Shared with whoever may have to go back to it: a change that is taken back takes its part of the roster along.
+    pub(crate) roster: Arc<Roster>,
+    /// The roster as it was when records and header were durable last.
+    pub(crate) settled: Arc<Roster>,
     /// Wrong factors in a row, per slot.
     pub(crate) attempts: BTreeMap<SlotId, u32>,
     /// When the recovery phrase was tried lately.
@@ -131,14 +149,6 @@ pub(crate) struct Header {
     pub(crate) channel_epoch: u32,
     /// The vault identity's public key.
     pub(crate) identity: PublicKey,
-    /// Devices.
-    pub(crate) devices: BTreeMap<DeviceId, HeaderDevice>,
-    /// Guests' public keys.
-    pub(crate) guests: BTreeMap<GuestId, Bytes>,
-    /// Public keys of devices and guests that were thrown out: they never come back.
-    pub(crate) revoked: Vec<Bytes>,
-    /// The number of each device's blob in force, so that an older chain file shows.
-    pub(crate) chains: BTreeMap<DeviceId, u64>,
     /// The log is at least this long, so that an older database shows.
     pub(crate) floor: LogPosition,
     /// Where the locked vault's log tail goes on.
@@ -154,7 +164,7 @@ impl Header {
     ///
     /// # Errors
     /// `vault_header_refused` when no copy verifies under this share.
-    pub(crate) fn read<S: Storage>(disk: &mut S, vault: VaultId, share: &HostShare) -> Result<Option<Self>, Refusal> {
+    pub(crate) fn read<S: Storage>(disk: &mut S, vault: VaultId, share: &HostShare) -> Result<Option<Read>, Refusal> {
         let a = disk.read_header(HeaderCopy::A)?;
         let b = disk.read_header(HeaderCopy::B)?;
         if a.is_none() && b.is_none() {
@@ -176,33 +186,45 @@ impl Header {
             sealed.channel_seed.expose().try_into().map_err(|_| refused("the channel key is malformed"))?;
         let mut slots = sealed.slots;
         slots.extend(open.recovery_slots);
-        let mut header = Self {
-            sequence: newest.sequence,
+        let roster = Arc::new(Roster {
             slots,
             recovery_blob: open.recovery_blob,
+            devices: sealed.devices,
+            guests: sealed.guests,
+            revoked: sealed.revoked,
+            chains: sealed.chains,
+        });
+        let header = Self {
+            next_sequence: newest.sequence.checked_add(1).ok_or_else(|| refused("its sequence is at the end"))?,
+            settled: Arc::clone(&roster),
+            roster,
             attempts: sealed.attempts,
             recovery_attempts: sealed.recovery_attempts,
             channel: SigningKey::from_seed(seed),
             channel_certificate: sealed.channel_certificate,
             channel_epoch: sealed.channel_epoch,
             identity: PublicKey::from_bytes(&sealed.identity.0).map_err(|_| refused("the identity is malformed"))?,
-            devices: sealed.devices,
-            guests: sealed.guests,
-            revoked: sealed.revoked,
-            chains: sealed.chains,
             floor: sealed.floor,
             tail: sealed.tail,
             time: sealed.time,
             dirty: false,
         };
-        if newest.other.starts_at_limit() {
-            // The newer copy may have counted attempts that this one does not know of.
-            for slot in &header.slots {
-                let attempts = header.attempts.entry(slot.id).or_insert(0);
-                *attempts = (*attempts).max(limits::UNLOCK_ATTEMPTS_FREE);
-            }
+        Ok(Some(Read { header, starts_at_limit: newest.other.starts_at_limit() }))
+    }
+
+    /// Starts every slot at its limit: the copy that is missing may have counted attempts that this one does not know of.
+    pub(crate) fn start_at_limit(&mut self, now: Timestamp) {
+        for slot in &self.roster.slots {
+            let attempts = self.attempts.entry(slot.id).or_insert(0);
+            *attempts = (*attempts).max(limits::UNLOCK_ATTEMPTS_FREE);
         }
-        Ok(Some(header))
+        self.recovery_attempts = vec![now; limits::RECOVERY_ATTEMPTS_PER_HOUR as usize];
+    }
+
+    /// The roster, to change it; the header is written with the next settlement.
+    pub(crate) fn roster_mut(&mut self) -> &mut Roster {
+        self.dirty = true;
+        Arc::make_mut(&mut self.roster)
     }
 
     /// Writes the next copy, durably.
@@ -216,12 +238,13 @@ impl Header {
         share: &HostShare,
         rng: &mut dyn CryptoRng,
     ) -> Result<(), Refusal> {
-        let sequence = self.sequence + 1;
+        let sequence = self.next_sequence;
+        let roster = &*self.roster;
         let nameless = |slot: &Slot| Slot { name: String::new(), ..slot.clone() };
         let (recovery, others): (Vec<Slot>, Vec<Slot>) =
-            self.slots.iter().map(nameless).partition(|slot| slot.kind == SlotKind::Recovery);
+            roster.slots.iter().map(nameless).partition(|slot| slot.kind == SlotKind::Recovery);
         let open =
-            OpenPart { v: 1, vault, sequence, recovery_slots: recovery, recovery_blob: self.recovery_blob.clone() };
+            OpenPart { v: 1, vault, sequence, recovery_slots: recovery, recovery_blob: roster.recovery_blob.clone() };
         let sealed = SealedPart {
             v: 1,
             slots: others,
@@ -232,10 +255,10 @@ impl Header {
             channel_certificate: self.channel_certificate.clone(),
             channel_epoch: self.channel_epoch,
             identity: Bytes::from(*self.identity.as_bytes()),
-            devices: self.devices.clone(),
-            guests: self.guests.clone(),
-            revoked: self.revoked.clone(),
-            chains: self.chains.clone(),
+            devices: roster.devices.clone(),
+            guests: roster.guests.clone(),
+            revoked: roster.revoked.clone(),
+            chains: roster.chains.clone(),
             floor: self.floor.clone(),
             tail: self.tail.clone(),
             time: self.time,
@@ -247,15 +270,23 @@ impl Header {
             .map_err(|_| Refusal::new(Code::TooMany).detail("The vault's header would be too large."))?;
         let copy = if sequence.is_multiple_of(2) { HeaderCopy::A } else { HeaderCopy::B };
         disk.write_header(copy, &file)?;
-        self.sequence = sequence;
+        self.next_sequence = sequence + 1;
         self.dirty = false;
         Ok(())
     }
 
     /// A slot.
     pub(crate) fn slot(&self, id: SlotId) -> Option<&Slot> {
-        self.slots.iter().find(|slot| slot.id == id)
+        self.roster.slots.iter().find(|slot| slot.id == id)
     }
+}
+
+/// A header that was read.
+pub(crate) struct Read {
+    /// The newest copy.
+    pub(crate) header: Header,
+    /// Whether the other copy is not the one written just before, so that attempts start at their limit.
+    pub(crate) starts_at_limit: bool,
 }
 
 fn refused(why: &str) -> Refusal {

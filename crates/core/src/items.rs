@@ -7,7 +7,9 @@ use strongroom_crypto::digest::sha256;
 use strongroom_crypto::locked::SecretBytes;
 use strongroom_crypto::seal::{FieldPlace, ItemPlace, open_field, seal_field, unwrap_item_key, wrap_item_key};
 use strongroom_crypto::secret::ItemKey;
+use strongroom_wire::code::Blame;
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, ImportOutcome, ItemEdit, ListQuery, VersionView};
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::items::{FieldDraft, FieldView, ItemDraft, ItemSummary, ItemView, Origin};
 use strongroom_wire::policy::{HttpPolicy, ItemPolicy, Placement};
 use strongroom_wire::{
@@ -16,9 +18,9 @@ use strongroom_wire::{
 };
 
 use crate::chains::Contents;
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault, check_label, random_id};
-use strongroom_wire::event::{Action, Actor};
 
 /// An item as it lies in the database.
 #[derive(Clone, Serialize, Deserialize)]
@@ -384,8 +386,10 @@ impl<S: Storage> Vault<S> {
             item.policy_version += 1;
         }
         self.put(Table::Items, edit.item.as_bytes(), &item)?;
+        if rule!(3, policy_changed || !edit.set.is_empty() || !edit.remove.is_empty(), false) {
+            self.void_for_item(edit.item)?;
+        }
         if policy_changed {
-            self.void_for_item(edit.item, cx)?;
             let mut event = self.event(Actor::Device(device), Action::ItemPolicy, cx);
             event.item = Some(edit.item);
             self.log(event, cx)?;
@@ -416,7 +420,7 @@ impl<S: Storage> Vault<S> {
                     self.keep_version(id, &draft.name, &old)?;
                     old.version + 1
                 }
-                None => self.newest_version(id, &draft.name)? + 1,
+                None => self.next_version(id, &draft.name)?,
             };
             self.write_field(id, &key, draft, version, now, cx)?;
         }
@@ -446,14 +450,19 @@ impl<S: Storage> Vault<S> {
         Ok(())
     }
 
-    fn newest_version(&mut self, id: ItemId, name: &FieldName) -> Result<u64, Refusal> {
+    /// The version that a field gets when it is written next. No version comes back: a value is sealed to its version.
+    pub(crate) fn next_version(&mut self, id: ItemId, name: &FieldName) -> Result<u64, Refusal> {
+        if let Some(field) = self.get::<Field>(Table::Fields, &field_key(id, name))? {
+            return Ok(field.version + 1);
+        }
         let prefix = [id.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat();
-        Ok(self.all::<Field>(Table::History, &prefix)?.iter().map(|(_, field)| field.version).max().unwrap_or(0))
+        let newest = self.all::<Field>(Table::History, &prefix)?.iter().map(|(_, field)| field.version).max();
+        Ok(newest.unwrap_or(0) + 1)
     }
 
     fn keep_version(&mut self, id: ItemId, name: &FieldName, field: &Field) -> Result<(), Refusal> {
         self.put(Table::History, &history_key(id, name, field.version), field)?;
-        let kept = self.opened()?.0.config.history_versions.unwrap_or(limits::HISTORY_VERSIONS_DEFAULT) as usize;
+        let kept = self.opened()?.0.live.config.history_versions.unwrap_or(limits::HISTORY_VERSIONS_DEFAULT) as usize;
         let prefix = [id.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat();
         let versions = self.all::<Field>(Table::History, &prefix)?;
         for (key, _) in versions.iter().take(versions.len().saturating_sub(kept)) {
@@ -474,7 +483,7 @@ impl<S: Storage> Vault<S> {
             return Err(Code::ItemUnknown.into());
         }
         self.end_grants_of(id, cx)?;
-        self.void_for_item(id, cx)?;
+        self.void_for_item(id)?;
         let action = if purge {
             for (key, _) in self.all::<Field>(Table::Fields, id.as_bytes())? {
                 self.delete(Table::Fields, &key)?;
@@ -536,6 +545,7 @@ impl<S: Storage> Vault<S> {
                     value: strongroom_wire::SecretValue::new(value.expose().to_vec()),
                 };
                 self.set_fields(id, &[draft], &[], now, cx)?;
+                self.void_for_item(id)?;
                 event.reference = Some(reference);
                 event.field_version = Some(version);
             }
@@ -632,7 +642,12 @@ impl<S: Storage> Vault<S> {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut changed = 0;
         for draft in drafts {
-            let outcome = self.import_one(draft, dry_run, cx)?;
+            let outcome = match self.in_transaction(cx, |vault, cx| vault.import_one(draft, dry_run, cx)) {
+                Ok(outcome) => outcome,
+                // A row that does not fit is listed; the rest comes in.
+                Err(refusal) if refusal.code.blame() == Blame::Asker => ImportOutcome::Refused,
+                Err(refusal) => return Err(refusal),
+            };
             changed += u64::from(matches!(outcome, ImportOutcome::Added | ImportOutcome::Updated));
             outcomes.push(outcome);
         }
@@ -678,6 +693,7 @@ impl<S: Storage> Vault<S> {
         let now = self.now(cx);
         draft.fields.retain(|field| field.class <= Class::Secret);
         self.set_fields(id, &draft.fields, &[], now, cx)?;
+        self.void_for_item(id)?;
         item.label = draft.label;
         item.tags = draft.tags;
         item.import_digest = Some(digest);

@@ -8,25 +8,25 @@ use strongroom_crypto::lthash::StateSum;
 use strongroom_crypto::secret::StateKey;
 use strongroom_crypto::sign::SigningKey;
 use strongroom_wire::device::{CheckpointProof, LogPosition};
+use strongroom_wire::event::Event;
 use strongroom_wire::{Bytes, Code, Refusal, Timestamp, VaultId};
 use tlog_tiles::tlog;
 
+use crate::planted::rule;
 use crate::records::{Storage, StoreError, Table};
-use strongroom_wire::event::Event;
 
 /// The open database of a vault with its log.
 pub struct Ledger {
     vault: VaultId,
     state_key: StateKey,
     state: StateSum,
-    /// The state to go back to with each mark.
-    marks: Vec<StateSum>,
     /// The state at the last commit.
     committed: StateSum,
     size: u64,
     committed_size: u64,
     in_transaction: bool,
-    state_changed: bool,
+    /// Counts transactions: a mark of one that was committed or taken back since marks nothing any more.
+    transaction: u64,
     /// The time of the newest event; vault time never goes back behind it.
     last_at: Timestamp,
 }
@@ -42,19 +42,7 @@ impl Ledger {
         let mut ledger = Self::empty(vault, state_key);
         ledger.size = size;
         ledger.committed_size = size;
-        for table in Table::ALL {
-            let mut after: Option<Vec<u8>> = None;
-            loop {
-                let page = storage.scan(*table, &[], after.as_deref(), SCAN_PAGE)?;
-                for (key, record) in &page {
-                    ledger.state.add(&ledger.state_key, table.as_str(), key, record);
-                }
-                match page.last() {
-                    Some((key, _)) if page.len() == SCAN_PAGE => after = Some(key.clone()),
-                    _ => break,
-                }
-            }
-        }
+        ledger.sum_records(storage)?;
         let newest = match size {
             0 => None,
             _ => storage.leaves(size - 1, 1)?.pop().flatten(),
@@ -66,7 +54,7 @@ impl Ledger {
                 return Err(damaged("the newest event does not fit its hash"));
             }
             let root = ledger.state.root(&ledger.state_key);
-            if event.state.to_array() != Some(root) {
+            if rule!(16, event.state.to_array() != Some(root), false) {
                 return Err(damaged("its records are not those that the newest event commits to"));
             }
             ledger.last_at = event.at;
@@ -83,12 +71,11 @@ impl Ledger {
             vault,
             state_key,
             state: StateSum::empty(),
-            marks: Vec::new(),
             committed: StateSum::empty(),
             size: 0,
             committed_size: 0,
             in_transaction: false,
-            state_changed: false,
+            transaction: 0,
             last_at: Timestamp(0),
         }
     }
@@ -109,6 +96,10 @@ impl Ledger {
     /// When the records cannot be read.
     pub fn rekey<S: Storage>(&mut self, storage: &mut S, state_key: StateKey) -> Result<(), Refusal> {
         self.state_key = state_key;
+        self.sum_records(storage)
+    }
+
+    fn sum_records<S: Storage>(&mut self, storage: &mut S) -> Result<(), Refusal> {
         self.state = StateSum::empty();
         for table in Table::ALL {
             let mut after: Option<Vec<u8>> = None;
@@ -123,48 +114,52 @@ impl Ledger {
                 }
             }
         }
-        self.state_changed = true;
         Ok(())
     }
 
-    /// Begins a transaction where none is open, and marks a place in it.
+    /// Whether a transaction is open.
+    pub fn in_transaction(&self) -> bool {
+        self.in_transaction
+    }
+
+    /// Begins a transaction where none is open, and marks a place in it. Marks nest.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn mark<S: Storage>(&mut self, storage: &mut S) -> Result<(), StoreError> {
+    pub fn mark<S: Storage>(&mut self, storage: &mut S) -> Result<Mark, StoreError> {
         if !self.in_transaction {
             storage.begin()?;
             self.in_transaction = true;
+            self.transaction += 1;
         }
         storage.mark()?;
-        self.marks.push(self.state.clone());
-        Ok(())
+        Ok(Mark { transaction: self.transaction, size: self.size, state: self.state.clone() })
     }
 
-    /// How many marks there are.
-    pub fn depth(&self) -> usize {
-        self.marks.len()
-    }
-
-    /// Keeps what came after the last mark.
+    /// Keeps what came after a mark.
     ///
     /// # Errors
-    /// When the disk fails.
-    pub fn keep<S: Storage>(&mut self, storage: &mut S) -> Result<(), StoreError> {
-        self.marks.pop();
-        storage.release()
+    /// When the disk fails; the transaction must be rolled back whole.
+    pub fn keep<S: Storage>(&mut self, storage: &mut S, mark: &Mark) -> Result<(), StoreError> {
+        if self.holds(mark) { storage.release() } else { Ok(()) }
     }
 
-    /// Takes back what came after the last mark.
+    /// Takes back what came after a mark. Where the transaction was committed in between, that which came after the commit.
     ///
     /// # Errors
-    /// When the disk fails; the transaction should be rolled back whole.
-    pub fn take_back<S: Storage>(&mut self, storage: &mut S, size: u64) -> Result<(), StoreError> {
-        if let Some(state) = self.marks.pop() {
-            self.state = state;
+    /// When the disk fails; the transaction must be rolled back whole.
+    pub fn take_back<S: Storage>(&mut self, storage: &mut S, mark: Mark) -> Result<(), StoreError> {
+        if !self.holds(&mark) {
+            self.roll_back(storage);
+            return Ok(());
         }
-        self.size = size;
+        self.state = mark.state;
+        self.size = mark.size;
         storage.take_back()
+    }
+
+    fn holds(&self, mark: &Mark) -> bool {
+        self.in_transaction && self.transaction == mark.transaction
     }
 
     /// Makes the transaction durable.
@@ -176,14 +171,10 @@ impl Ledger {
             return Ok(());
         }
         self.in_transaction = false;
-        self.marks.clear();
         match storage.commit() {
             Ok(()) => {
-                if self.state_changed || self.size != self.committed_size {
-                    self.committed = self.state.clone();
-                    self.committed_size = self.size;
-                    self.state_changed = false;
-                }
+                self.committed = self.state.clone();
+                self.committed_size = self.size;
                 Ok(())
             }
             Err(error) => {
@@ -200,7 +191,6 @@ impl Ledger {
             storage.roll_back();
         }
         self.in_transaction = false;
-        self.marks.clear();
         self.state = self.committed.clone();
         self.size = self.committed_size;
     }
@@ -259,7 +249,6 @@ impl Ledger {
             self.state.remove(&self.state_key, table.as_str(), key, &old);
         }
         self.state.add(&self.state_key, table.as_str(), key, bytes);
-        self.state_changed = true;
         Ok(())
     }
 
@@ -270,7 +259,6 @@ impl Ledger {
     pub fn delete<S: Storage>(&mut self, storage: &mut S, table: Table, key: &[u8]) -> Result<bool, Refusal> {
         let Some(old) = storage.delete(table, key)? else { return Ok(false) };
         self.state.remove(&self.state_key, table.as_str(), key, &old);
-        self.state_changed = true;
         Ok(true)
     }
 
@@ -385,6 +373,13 @@ impl Ledger {
         let proof = tlog::prove_record(self.size, index, &Nodes(RefCell::new(storage))).map_err(|_| unreadable())?;
         Ok(proof.into_iter().map(|hash| Bytes::from(hash.0)).collect())
     }
+}
+
+/// A place in a transaction to go back to.
+pub struct Mark {
+    transaction: u64,
+    size: u64,
+    state: StateSum,
 }
 
 /// The key that signs checkpoints, with the identity's word for it.

@@ -13,6 +13,11 @@ pub mod ledger;
 pub mod records;
 pub mod table;
 
+#[cfg(feature = "planted-faults")]
+pub mod planted;
+#[cfg(not(feature = "planted-faults"))]
+mod planted;
+
 mod acts;
 mod approvals;
 mod audit;

@@ -11,15 +11,19 @@ use strongroom_crypto::slot::{SlotPlace, seal_vault_key};
 use strongroom_wire::device::{
     Config, DeviceAdd, DeviceAdded, DeviceAnswer, DeviceView, SlotDraft, SlotKind, SlotView,
 };
+use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, SecretValue, SlotId, VaultId, limits};
 
 use crate::chains::{Chain, Contents};
-use crate::create::{DeviceBody, RecoveryRecord, RosterEntry, SETTING_CONFIG, SETTING_RECOVERY, recovery_psk};
+use crate::create::{
+    DeviceBody, RecoveryRecord, RosterEntry, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_ROTATE,
+    recovery_psk,
+};
 use crate::header::{HeaderDevice, Slot};
+use crate::planted::rule;
 use crate::records::{Storage, Table};
-use crate::unlock::{generation_key, missing_setting};
+use crate::unlock::missing_setting;
 use crate::vault::{Context, Effect, Peer, Vault, check_label, random_id};
-use strongroom_wire::event::{Action, Actor};
 
 impl<S: Storage> Vault<S> {
     pub(crate) fn slot_add(
@@ -61,7 +65,7 @@ impl<S: Storage> Vault<S> {
             return Err(Refusal::new(Code::SlotLast).detail("The recovery phrase is renewed, not removed."));
         }
         let others = self.header.as_ref().map_or(0, |header| {
-            header.slots.iter().filter(|other| other.kind != SlotKind::Recovery && other.id != id).count()
+            header.roster.slots.iter().filter(|other| other.kind != SlotKind::Recovery && other.id != id).count()
         });
         if others == 0 {
             return Err(Code::SlotLast.into());
@@ -86,7 +90,9 @@ impl<S: Storage> Vault<S> {
         if old.kind != draft.kind {
             return Err(Refusal::new(Code::ValueRefused).detail("A slot keeps its kind."));
         }
-        let slot = self.new_slot(draft, cx)?;
+        let mut slot = self.new_slot(draft, cx)?;
+        // It stands where the old one stood: a device that names no slot takes the first.
+        slot.added_at = old.added_at;
         self.delete(Table::Slots, id.as_bytes())?;
         self.put(Table::Slots, slot.id.as_bytes(), &slot)?;
         if draft.kind == SlotKind::Recovery {
@@ -136,7 +142,7 @@ impl<S: Storage> Vault<S> {
         for (_, entry) in self.all::<RosterEntry>(Table::Devices, &[])? {
             let body: DeviceBody = crate::ledger::parse(entry.body.as_bytes())?;
             let frozen = self.read_chain(body.id).is_ok_and(|chain| chain.frozen);
-            let session = self.opened()?.0.sessions.get(&body.id).is_some_and(|until| *until > ticks);
+            let session = self.opened()?.0.live.sessions.get(&body.id).is_some_and(|until| *until > ticks);
             devices.push(DeviceView {
                 id: body.id,
                 name: body.name,
@@ -165,12 +171,15 @@ impl<S: Storage> Vault<S> {
         let kem = KemPublic::from_bytes(&add.kem_public.0).map_err(|_| refused("KEM key"))?;
         let contents = contents.ok_or(Refusal::new(Code::CredentialRequired))?;
         let identity = contents.identity()?;
-        let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
+        let roster = &self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?.roster;
         let key = Bytes::from(*sign.as_bytes());
-        if header.revoked.contains(&key) || header.devices.values().any(|other| other.sign_public == key) {
+        let taken = roster.revoked.contains(&key)
+            || roster.guests.values().any(|other| *other == key)
+            || roster.devices.values().any(|other| other.sign_public == key);
+        if taken {
             return Err(Refusal::new(Code::Conflict).detail("This key is or was in the roster; make a new one."));
         }
-        if header.devices.len() >= limits::DEVICES_MAX {
+        if roster.devices.len() >= limits::DEVICES_MAX {
             return Err(Code::TooMany.into());
         }
         let id = DeviceId(random_id(cx.rng));
@@ -195,10 +204,8 @@ impl<S: Storage> Vault<S> {
         let sealed_share =
             add.wants_share.then(|| Bytes::from(seal_share_copy(&kem, &vault, id.as_bytes(), &self.share, cx.rng)));
         if let Some(header) = &mut self.header {
-            header
-                .devices
-                .insert(id, HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 });
-            header.dirty = true;
+            let device = HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 };
+            header.roster_mut().devices.insert(id, device);
         }
         self.store_chain(id, &Chain::first(&key), cx)?;
         let (open, disk) = self.opened()?;
@@ -213,36 +220,44 @@ impl<S: Storage> Vault<S> {
         device: DeviceId,
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
-        let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        let entry = header.devices.get(&device).ok_or(Refusal::new(Code::DeviceUnknown))?.clone();
-        if header.devices.len() == 1 {
+        let roster = &self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?.roster;
+        let entry = roster.devices.get(&device).ok_or(Refusal::new(Code::DeviceUnknown))?.clone();
+        if roster.devices.len() == 1 {
             return Err(Refusal::new(Code::NotAllowed).detail("The last device cannot be thrown out."));
         }
-        self.in_transaction(cx, |vault, cx| {
-            vault.delete(Table::Devices, device.as_bytes())?;
-            vault.delete(Table::Outcomes, device.as_bytes())?;
-            let mut event = vault.event(Actor::Device(by), Action::DeviceRevoke, cx);
-            event.device = Some(device);
-            vault.log(event, cx)?;
-            Ok(())
-        })?;
+        self.delete(Table::Devices, device.as_bytes())?;
+        self.delete(Table::Outcomes, device.as_bytes())?;
+        // Whatever comes between, nothing is served again before the vault key was replaced.
+        self.put(Table::Settings, SETTING_ROTATE, &true)?;
+        self.note_revoked(&entry.sign_public)?;
+        let mut event = self.event(Actor::Device(by), Action::DeviceRevoke, cx);
+        event.device = Some(device);
+        self.log(event, cx)?;
         if let Some(header) = &mut self.header {
-            header.devices.remove(&device);
-            header.chains.remove(&device);
-            header.revoked.push(entry.sign_public);
-            header.dirty = true;
+            let roster = header.roster_mut();
+            roster.devices.remove(&device);
+            roster.chains.remove(&device);
         }
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        open.sessions.remove(&device);
-        disk.remove_chain(device)?;
+        let (open, _) = self.opened()?;
+        open.live_mut().sessions.remove(&device);
+        open.presented.retain(|_, (of, _, _)| *of != device);
+        self.chain_writes.retain(|(of, _)| *of != device);
+        self.challenges.retain(|_, (of, _)| *of != device);
         self.effects.push(Effect::Disconnect(Peer::Device(device)));
-        self.rotate(cx)?;
+        self.settle(cx)?;
+        // Best effort: the file is sealed under the vault key that goes now.
+        let _ = self.disk.remove_chain(device);
+        if let Err(refusal) = self.rotate(cx) {
+            self.close();
+            let sentence =
+                format!("The device is out. The vault locked, and replaces its key at the next unlock: {refusal}");
+            return Err(refusal.detail(sentence));
+        }
         Ok(DeviceAnswer::Done {})
     }
 
     pub(crate) fn config_show(&mut self) -> Result<DeviceAnswer, Refusal> {
-        let config = &self.opened()?.0.config;
+        let config = &self.opened()?.0.live.config;
         Ok(DeviceAnswer::Config(Config {
             session_secs: Some(config.session_secs.unwrap_or(limits::SESSION_SECS_DEFAULT)),
             open_secs: Some(config.open_secs.unwrap_or(limits::OPEN_SECS_DEFAULT)),
@@ -259,7 +274,7 @@ impl<S: Storage> Vault<S> {
         let out_of = |what: &str, from: u64, to: u64| {
             Err(Refusal::new(Code::ValueRefused).detail(format!("{what} must be {from} to {to}.")))
         };
-        let mut config = self.opened()?.0.config.clone();
+        let mut config = self.opened()?.0.live.config.clone();
         let mut names = Vec::new();
         if let Some(secs) = change.session_secs {
             if !(limits::SESSION_SECS_MIN..=limits::SESSION_SECS_MAX).contains(&secs) {
@@ -286,7 +301,7 @@ impl<S: Storage> Vault<S> {
         let mut event = self.event(Actor::Device(device), Action::ConfigSet, cx);
         event.note = Some(names.join(" "));
         self.log(event, cx)?;
-        self.opened()?.0.config = config;
+        self.opened()?.0.live_mut().config = config;
         self.config_show()
     }
 
@@ -300,111 +315,120 @@ impl<S: Storage> Vault<S> {
             return Err(Refusal::new(Code::ValueRefused).detail("That is not this vault's id."));
         }
         let event = self.event(Actor::Device(device), Action::VaultDelete, cx);
-        self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        self.close(cx);
+        self.log(event, cx)?;
+        self.settle(cx)?;
+        self.close();
         self.disk.delete_all()?;
         self.header = None;
         self.effects.push(Effect::Deleted);
         Ok(DeviceAnswer::Done {})
     }
 
-    /// Replaces the vault key. The header holds both keys until the database is encrypted anew, so that a crash at any point
-    /// leaves a vault that every slot opens.
-    fn rotate(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    /// Replaces the vault key. The header holds both keys until records, pages and chain files are under the next one, so that a
+    /// crash at any point leaves a vault that every slot opens. After an error the vault must be closed.
+    pub(crate) fn rotate(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let vault = *self.id.as_bytes();
         let next = VaultKey::generate(cx.rng);
-        let generation = self.opened()?.0.generation;
+        let generation = self.opened()?.0.generation + 1;
         let mut slots: Vec<Slot> = self.all(Table::Slots, &[])?.into_iter().map(|(_, slot)| slot).collect();
         for slot in &mut slots {
             let public = KemPublic::from_bytes(&slot.kem_public.0).map_err(|_| Refusal::new(Code::Bug))?;
-            let place =
-                SlotPlace { vault: &vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation: generation + 1 };
+            let place = SlotPlace { vault: &vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation };
             slot.sealed_next = Some(Bytes::from(seal_vault_key(&public, &place, &next, cx.rng)));
         }
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        header.slots.clone_from(&slots);
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
-        self.finish_rotation(Some(next), cx)
+        header.roster_mut().slots = slots;
+        self.settle(cx)?;
+        self.finish_rotation(Rotation::Records { next }, cx)
     }
 
-    /// The second half of a rotation; also after a crash in its middle. With `next` the database is still under the old key.
-    pub(crate) fn finish_rotation(&mut self, next: Option<VaultKey>, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        let vault = *self.id.as_bytes();
-        let Some(next) = next else {
-            let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-            let half_done = header.slots.iter().any(|slot| slot.sealed_next.is_some());
-            return if half_done { self.adopt_slots(cx) } else { Ok(()) };
-        };
-        let generation = self.opened()?.0.generation + 1;
-        let devices: Vec<DeviceId> =
-            self.header.as_ref().map(|header| header.devices.keys().copied().collect()).unwrap_or_default();
-        let mut chains = Vec::new();
-        for device in devices {
-            if let Ok(chain) = self.read_chain(device) {
-                chains.push((device, chain));
+    /// What is left of a rotation, in its order.
+    pub(crate) fn finish_rotation(&mut self, left: Rotation, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        match left {
+            Rotation::Records { next } => {
+                let old = self.turn_records(next, cx)?;
+                self.finish_rotation(Rotation::Pages { old }, cx)
+            }
+            Rotation::Pages { old } => {
+                let vault = *self.id.as_bytes();
+                let (open, disk) = self.opened()?;
+                disk.rekey_database(&open.vault_key.derive_database_key(&vault, open.generation))?;
+                self.finish_rotation(Rotation::Chains { old }, cx)
+            }
+            Rotation::Chains { old } => {
+                rule!(19, self.turn_chains(&old, cx)?, {});
+                self.adopt_slots(cx)
             }
         }
-        let new_key = next.derive_database_key(&vault, generation);
-        self.rewrap_items(&next, generation, cx)?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        disk.rekey_database(&new_key)?;
-        let state_key = next.derive_state_key(&vault, generation);
-        open.ledger.rekey(disk, state_key)?;
-        open.vault_key = next;
+    }
+
+    /// Wraps every item key under the next vault key and takes its state key, in one transaction that says so.
+    fn turn_records(&mut self, next: VaultKey, cx: &mut Context<'_>) -> Result<VaultKey, Refusal> {
+        let vault = *self.id.as_bytes();
+        let (open, _) = self.opened()?;
+        let (was, generation) = (open.generation, open.generation + 1);
         open.generation = generation;
-        for (device, chain) in chains {
-            let id = self.id;
-            let bytes = chain.seal(&self.opened()?.0.vault_key, id, device, cx.rng)?;
-            self.disk.write_chain(device, &bytes)?;
-        }
-        self.adopt_slots(cx)
-    }
-
-    /// Wraps every item key under the next vault key, beside the log's word that it was done.
-    fn rewrap_items(&mut self, next: &VaultKey, generation: u32, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        let vault = *self.id.as_bytes();
-        let mut rewrapped = Vec::new();
-        let mut after: Option<Vec<u8>> = None;
-        loop {
-            let (open, disk) = self.opened()?;
-            let page = disk.scan(Table::ItemKeys, &[], after.as_deref(), 256)?;
-            let Some((last, _)) = page.last() else { break };
-            after = Some(last.clone());
-            for (key, wrapped) in page {
-                let item: &[u8; 16] = key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?;
-                let place = ItemPlace { vault: &vault, item, generation: open.generation };
-                let item_key = unwrap_item_key(&open.vault_key, &place, &wrapped)
-                    .map_err(|_| Refusal::new(Code::StoreRefused).detail("An item's key does not open."))?;
-                let place = ItemPlace { generation, ..place };
-                rewrapped.push((key.clone(), wrap_item_key(next, &place, &item_key, cx.rng)));
-            }
-        }
+        let old = std::mem::replace(&mut open.vault_key, next);
         self.in_transaction(cx, |this, cx| {
-            for (key, wrapped) in &rewrapped {
-                let (open, disk) = this.opened()?;
-                open.ledger.put_bytes(disk, Table::ItemKeys, key, wrapped)?;
+            let (open, disk) = this.opened()?;
+            let mut after: Option<Vec<u8>> = None;
+            loop {
+                let page = disk.scan(Table::ItemKeys, &[], after.as_deref(), REWRAP_PAGE)?;
+                let Some((last, _)) = page.last() else { break };
+                after = Some(last.clone());
+                for (key, wrapped) in page {
+                    let item: &[u8; 16] = key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?;
+                    let place = ItemPlace { vault: &vault, item, generation: was };
+                    let item_key = unwrap_item_key(&old, &place, &wrapped)
+                        .map_err(|_| Refusal::new(Code::StoreRefused).detail("An item's key does not open."))?;
+                    let place = ItemPlace { generation, ..place };
+                    let wrapped = wrap_item_key(&open.vault_key, &place, &item_key, cx.rng);
+                    open.ledger.put_bytes(disk, Table::ItemKeys, &key, &wrapped)?;
+                }
             }
-            this.put(Table::Settings, generation_key(), &generation)?;
+            this.put(Table::Settings, SETTING_GENERATION, &generation)?;
+            this.put(Table::Settings, SETTING_ROTATE, &false)?;
+            let (open, disk) = this.opened()?;
+            open.ledger.rekey(disk, open.vault_key.derive_state_key(&vault, generation))?;
             let mut event = this.event(Actor::Vault, Action::KeyRotate, cx);
             event.count = Some(u64::from(generation));
             this.log(event, cx).map(|_| ())
-        })
+        })?;
+        self.settle(cx)?;
+        Ok(old)
+    }
+
+    /// Seals the chain files that are still under the old vault key to the new one.
+    fn turn_chains(&mut self, old: &VaultKey, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let id = self.id;
+        let roster = &self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?.roster;
+        let devices: Vec<DeviceId> = roster.devices.keys().copied().collect();
+        for device in devices {
+            let Some(file) = self.disk.read_chain(device)? else { continue };
+            let (open, disk) = self.opened()?;
+            if Chain::open(&file, &open.vault_key, id, device).is_ok() {
+                continue;
+            }
+            // A file that opens under neither was damaged before; its device is told when it presents its credential.
+            if let Ok(chain) = Chain::open(&file, old, id, device) {
+                disk.write_chain(device, &chain.seal(&open.vault_key, id, device, cx.rng)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// The last step of a rotation: slots hold the new key alone.
     fn adopt_slots(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let generation = self.opened()?.0.generation;
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        for slot in &mut header.slots {
+        let roster = header.roster_mut();
+        for slot in &mut roster.slots {
             if let Some(sealed) = slot.sealed_next.take() {
                 slot.sealed = sealed;
                 slot.generation = generation;
             }
         }
-        let slots = header.slots.clone();
+        let slots = roster.slots.clone();
         self.in_transaction(cx, |vault, cx| {
             for slot in &slots {
                 let name = vault.get::<Slot>(Table::Slots, slot.id.as_bytes())?.map(|old| old.name).unwrap_or_default();
@@ -413,11 +437,27 @@ impl<S: Storage> Vault<S> {
             let event = vault.event(Actor::Vault, Action::Settle, cx);
             vault.log(event, cx).map(|_| ())
         })?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)
+        self.settle(cx)
     }
+}
+
+/// How far a change of the vault key got, and what the rest of it needs.
+pub(crate) enum Rotation {
+    /// Everything is under the old key.
+    Records {
+        /// The new one.
+        next: VaultKey,
+    },
+    /// The records are under the new key, the pages of the database are not.
+    Pages {
+        /// The old one.
+        old: VaultKey,
+    },
+    /// Chain files may be under either.
+    Chains {
+        /// The old one.
+        old: VaultKey,
+    },
 }
 
 fn slot_view(slot: &Slot) -> SlotView {
@@ -430,5 +470,7 @@ fn slot_view(slot: &Slot) -> SlotView {
     }
 }
 
+/// Item keys wrapped anew at a time.
+const REWRAP_PAGE: usize = 256;
 /// Ways to unlock one vault.
 const SLOTS_MAX: u64 = 32;

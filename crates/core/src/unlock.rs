@@ -1,6 +1,7 @@
 //! Locked and unlocked: attempts and their limits, fresh authentication, sessions, the locked vault's log tail.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::kem::SlotSecret;
@@ -10,16 +11,19 @@ use strongroom_crypto::secret::VaultKey;
 use strongroom_crypto::sign::{Act, PublicKey, SigningKey, Statement};
 use strongroom_crypto::slot::{SlotPlace, open_vault_key};
 use strongroom_wire::device::{Config, DeviceAnswer, Fresh, LogPosition, SlotKind, SlotView, UnlockRequest, Unlocked};
+use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::{Bytes, Challenge, Code, DeviceId, GuestId, Refusal, SlotId, Timestamp, frame, limits};
 
 use crate::create::{
-    AuditRecord, RecoveryRecord, SETTING_AUDIT, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_SUSPENDED,
+    AuditRecord, RecoveryRecord, SETTING_AUDIT, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_REVOKED,
+    SETTING_ROTATE, SETTING_SUSPENDED, SETTING_TAIL,
 };
 use crate::header::{HeaderDevice, Slot};
-use crate::ledger::{AuditKey, Ledger};
+use crate::ledger::{AuditKey, Ledger, parse};
+use crate::planted::rule;
 use crate::records::{Storage, StoreError, Table};
-use crate::vault::{Audience, Context, Effect, Open, Vault};
-use strongroom_wire::event::{Action, Actor, Event};
+use crate::settings::Rotation;
+use crate::vault::{Audience, Context, Effect, Live, Open, Vault};
 
 /// An event of a locked vault, in its tail.
 #[derive(Serialize, Deserialize)]
@@ -40,6 +44,7 @@ impl<S: Storage> Vault<S> {
         };
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
         let slots = header
+            .roster
             .slots
             .iter()
             .map(|slot| SlotView {
@@ -76,11 +81,16 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<(), Refusal> {
         let ticks = cx.moment.ticks_ms;
-        let known = self.challenges.get(&fresh.challenge).is_some_and(|(of, until)| *of == device && *until > ticks);
+        let known = self
+            .challenges
+            .get(&fresh.challenge)
+            .is_some_and(|(of, until)| rule!(8, *of == device, true) && *until > ticks);
         if !known {
             return Err(Refusal::new(Code::FreshRefused).detail("The challenge is unknown, used or older than 60 s."));
         }
-        self.challenges.remove(&fresh.challenge);
+        rule!(7, self.challenges.remove(&fresh.challenge), None);
+        // Attempts are counted in the header, which must not run ahead of the records.
+        self.settle(cx)?;
         let slot = self.slot(fresh.slot)?;
         let public = PublicKey::from_bytes(&slot.sign_public.0).map_err(|_| Refusal::new(Code::Bug))?;
         self.count_attempt(&slot, cx)?;
@@ -93,7 +103,7 @@ impl<S: Storage> Vault<S> {
         Ok(())
     }
 
-    /// Opens the vault, and a session of the device.
+    /// Opens the vault, and a session of the device. It settles what it does by itself, for a refused factor leaves a trace.
     pub(crate) fn unlock(
         &mut self,
         device: DeviceId,
@@ -108,70 +118,99 @@ impl<S: Storage> Vault<S> {
             .try_into()
             .map_err(|_| Refusal::new(Code::ValueRefused).detail("A slot's seed has 32 bytes."))?;
         let secret = SlotSecret::from_seed(seed);
+        self.settle(cx)?;
         self.count_attempt(&slot, cx)?;
         let Some((current, next)) = open_slot(&slot, &secret, self.id.as_bytes()) else {
             self.note_refusal(device, &slot, Action::UnlockRefused, cx)?;
             return Err(self.attempts_left(Refusal::new(Code::FactorRefused), slot.id));
         };
         self.forget_attempts();
-        if self.open.is_none()
-            && let Err(refusal) = self.open_database(current, next, slot.generation, device, request, cx)
-        {
-            self.close(cx);
-            return Err(refusal);
-        }
-        if self.clock.hear_device(request.device_time, cx.moment) {
-            let event = self.event(Actor::Vault, Action::ClockDisagrees, cx);
-            self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
-            self.effects.push(Effect::Notice("clock_disagrees"));
-        }
-        let session_until = self.begin_session(device, cx)?;
-        let mut event = self.event(Actor::Device(device), Action::VaultUnlock, cx);
-        event.slot = Some(slot.id);
-        self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        // A device that has seen more than there is must not be led on: the log was cut.
-        let checkpoint = match open.ledger.checkpoint(disk, &open.audit, request.seen.size) {
-            Ok(checkpoint) => checkpoint,
-            Err(refusal) => {
-                self.close(cx);
-                return Err(refusal);
-            }
+        let was_open = self.open.is_some();
+        let entered = match was_open {
+            true => self.enter(device, slot.id, request, cx),
+            false => self
+                .open_database(Keys { current, next, generation: slot.generation }, request, cx)
+                .and_then(|()| self.enter(device, slot.id, request, cx)),
         };
-        let open_until =
-            Timestamp(self.now(cx).0 + self.opened()?.0.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms));
+        // What opened half, or showed a device less than it has seen, is closed again.
+        if let Err(refusal) = &entered
+            && (!was_open || refusal.code == Code::HistoryRefused)
+        {
+            self.close();
+        }
+        entered
+    }
+
+    /// The device's part of an unlock: its clock, its session, and the log that it must compare with what it saw.
+    fn enter(
+        &mut self,
+        device: DeviceId,
+        slot: SlotId,
+        request: &UnlockRequest,
+        cx: &mut Context<'_>,
+    ) -> Result<DeviceAnswer, Refusal> {
+        let disagrees = self.clock.hear_device(request.device_time, cx.moment);
+        let session_until = self.in_transaction(cx, |vault, cx| {
+            let session_until = vault.begin_session(device, cx)?;
+            if disagrees {
+                let event = vault.event(Actor::Vault, Action::ClockDisagrees, cx);
+                vault.log(event, cx)?;
+                vault.effects.push(Effect::Notice("clock.disagrees"));
+            }
+            let mut event = vault.event(Actor::Device(device), Action::VaultUnlock, cx);
+            event.slot = Some(slot);
+            vault.log(event, cx)?;
+            Ok(session_until)
+        })?;
+        if let Some(header) = &mut self.header {
+            header.dirty = true;
+        }
+        self.settle(cx)?;
+        let now = self.now(cx);
+        let (open, disk) = self.opened()?;
+        // A device that has seen more than there is must not be led on: the log was cut.
+        let checkpoint = open.ledger.checkpoint(disk, &open.audit, request.seen.size)?;
+        let open_until = Timestamp(now.0 + open.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms));
         Ok(DeviceAnswer::Unlocked(Unlocked { session_until, open_until, checkpoint }))
     }
 
-    fn open_database(
-        &mut self,
-        current: VaultKey,
-        next: Option<VaultKey>,
-        generation: u32,
-        device: DeviceId,
-        request: &UnlockRequest,
-        cx: &mut Context<'_>,
-    ) -> Result<(), Refusal> {
+    fn open_database(&mut self, keys: Keys, request: &UnlockRequest, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let vault = *self.id.as_bytes();
-        let (vault_key, generation, left) = match next {
-            None => {
-                self.disk.open_database(&current.derive_database_key(&vault, generation))?;
-                (current, generation, None)
-            }
+        let Keys { current, next, generation } = keys;
+        // A rotation turns the records first, then the pages, then the chain files; the slots hold both keys until it is over.
+        let pages_turned = match &next {
+            None => false,
             Some(next) => match self.disk.open_database(&next.derive_database_key(&vault, generation + 1)) {
-                Ok(()) => (next, generation + 1, None),
-                Err(StoreError::Damaged(_)) => {
-                    self.disk.open_database(&current.derive_database_key(&vault, generation))?;
-                    (current, generation, Some(next))
-                }
+                Ok(()) => true,
+                Err(StoreError::Damaged(_)) => false,
                 Err(error) => return Err(error.into()),
             },
         };
+        if !pages_turned {
+            self.disk.open_database(&current.derive_database_key(&vault, generation))?;
+        }
+        let recorded: Option<u32> = match self.disk.get(Table::Settings, SETTING_GENERATION)? {
+            Some(record) => Some(parse(&record)?),
+            None => None,
+        };
+        let (vault_key, rotation) = match (next, recorded) {
+            (None, Some(at)) if at == generation => (current, None),
+            (Some(next), Some(at)) if at == generation && !pages_turned => (current, Some(Rotation::Records { next })),
+            (Some(next), Some(at)) if at == generation + 1 => (
+                next,
+                Some(if pages_turned { Rotation::Chains { old: current } } else { Rotation::Pages { old: current } }),
+            ),
+            _ => {
+                return Err(Refusal::new(Code::StoreRefused)
+                    .detail("The database and the vault's header are of different generations of the vault key."));
+            }
+        };
+        let generation = recorded.unwrap_or(generation);
         let ledger = Ledger::open(&mut self.disk, self.id, vault_key.derive_state_key(&vault, generation))?;
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
         let floor = header.floor.clone();
-        if ledger.size() < floor.size || ledger.position_at(&mut self.disk, floor.size)? != floor {
+        let extends = ledger.size() >= floor.size && ledger.position_at(&mut self.disk, floor.size)? == floor;
+        if rule!(15, !extends, false) {
             return Err(Refusal::new(Code::StoreRefused)
                 .detail("The database is older than the vault's header, or another log was put in its place."));
         }
@@ -187,40 +226,24 @@ impl<S: Storage> Vault<S> {
             .or(config.open_secs)
             .unwrap_or(limits::OPEN_SECS_DEFAULT)
             .clamp(limits::OPEN_SECS_MIN, limits::OPEN_SECS_MAX);
-        self.open = Some(Box::new(Open {
-            audit: AuditKey {
-                key: SigningKey::from_seed(seed),
-                certificate: audit.certificate.to_array().ok_or_else(missing_setting)?,
-            },
-            vault_key,
-            generation,
-            ledger,
-            confirmed: false,
-            open_until_ticks_ms: cx.moment.ticks_ms + open_secs * 1_000,
-            sessions: BTreeMap::new(),
-            rates: HashMap::new(),
-            refusals: HashMap::new(),
-            running: BTreeMap::new(),
-            next_run: 1,
-            waiting: Vec::new(),
-            approvals_number: 1,
-            approval_deadlines: BTreeMap::new(),
-            presented: HashMap::new(),
-            suspended,
-            log_read: HashMap::new(),
-            config,
-        }));
-        self.finish_rotation(left, cx)?;
+        let audit = AuditKey {
+            key: SigningKey::from_seed(seed),
+            certificate: audit.certificate.to_array().ok_or_else(missing_setting)?,
+        };
+        let open_until_ticks_ms = cx.moment.ticks_ms + open_secs * 1_000;
+        let live = Live { approvals_number: 1, suspended, config, ..Live::default() };
+        self.open = Some(Box::new(Open::new(vault_key, generation, ledger, audit, open_until_ticks_ms, live)));
+        self.told_locked = false;
+        if let Some(rotation) = rotation {
+            self.finish_rotation(rotation, cx)?;
+        }
         self.sync_header()?;
-        self.merge_tail(device, cx)?;
+        self.merge_tail(cx)?;
         self.close_old_intents(cx)?;
         self.void_old_approvals(cx)?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
-        let position = open.ledger.position(disk)?;
-        if let Some(header) = &mut self.header {
-            header.floor = position;
-            header.dirty = true;
+        self.settle(cx)?;
+        if self.get(Table::Settings, SETTING_ROTATE)?.unwrap_or(false) {
+            self.rotate(cx)?;
         }
         Ok(())
     }
@@ -242,14 +265,31 @@ impl<S: Storage> Vault<S> {
             guests.insert(body.id, body.public_key);
         }
         let recovery: RecoveryRecord = self.get(Table::Settings, SETTING_RECOVERY)?.ok_or_else(missing_setting)?;
+        let revoked: Vec<Bytes> = self.get(Table::Settings, SETTING_REVOKED)?.unwrap_or_default();
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        header.slots = slots;
-        header.devices = devices;
-        header.guests = guests;
-        let known = &header.devices;
-        header.chains.retain(|device, _| known.contains_key(device));
-        header.recovery_blob = Some(recovery.blob);
-        header.dirty = true;
+        header.attempts.retain(|slot, _| slots.iter().any(|known| known.id == *slot));
+        let roster = header.roster_mut();
+        for key in revoked {
+            if !roster.revoked.contains(&key) {
+                roster.revoked.push(key);
+            }
+        }
+        roster.slots = slots;
+        roster.chains.retain(|device, _| devices.contains_key(device));
+        roster.devices = devices;
+        roster.guests = guests;
+        roster.recovery_blob = Some(recovery.blob);
+        Ok(())
+    }
+
+    /// Notes a public key that must never come back, in the records; the header follows.
+    pub(crate) fn note_revoked(&mut self, key: &Bytes) -> Result<(), Refusal> {
+        let mut revoked: Vec<Bytes> = self.get(Table::Settings, SETTING_REVOKED)?.unwrap_or_default();
+        revoked.push(key.clone());
+        self.put(Table::Settings, SETTING_REVOKED, &revoked)?;
+        if let Some(header) = &mut self.header {
+            header.roster_mut().revoked.push(key.clone());
+        }
         Ok(())
     }
 
@@ -267,8 +307,8 @@ impl<S: Storage> Vault<S> {
         {
             return Err(Code::HistoryRefused.into());
         }
-        if !open.confirmed {
-            open.confirmed = true;
+        if !open.live.confirmed {
+            open.live_mut().confirmed = true;
             let mut event = self.event(Actor::Device(device), Action::LogConfirm, cx);
             event.count = Some(position.size);
             self.log(event, cx)?;
@@ -281,12 +321,13 @@ impl<S: Storage> Vault<S> {
         let ticks = cx.moment.ticks_ms;
         let now = self.now(cx);
         let (open, _) = self.opened()?;
-        open.sessions.retain(|_, until| *until > ticks);
-        if open.sessions.len() >= limits::SESSIONS_MAX && !open.sessions.contains_key(&device) {
+        let live = open.live_mut();
+        live.sessions.retain(|_, until| *until > ticks);
+        if live.sessions.len() >= limits::SESSIONS_MAX && !live.sessions.contains_key(&device) {
             return Err(Code::SessionsFull.into());
         }
-        let secs = open.config.session_secs.unwrap_or(limits::SESSION_SECS_DEFAULT);
-        open.sessions.insert(device, ticks + secs * 1_000);
+        let secs = live.config.session_secs.unwrap_or(limits::SESSION_SECS_DEFAULT);
+        live.sessions.insert(device, ticks + secs * 1_000);
         Ok(now.plus_secs(secs))
     }
 
@@ -294,32 +335,31 @@ impl<S: Storage> Vault<S> {
     pub(crate) fn lock_now(&mut self, actor: Actor, cx: &mut Context<'_>) {
         let event = self.event(actor, Action::VaultLock, cx);
         // A lock is never refused: where the event cannot be written, the vault locks without it.
-        if self.in_transaction(cx, |vault, cx| vault.log(event, cx)).is_ok()
-            && let Ok((open, disk)) = self.opened()
-            && open.ledger.commit(disk).is_ok()
-            && let Ok(position) = open.ledger.position(disk)
-            && let Some(header) = &mut self.header
-        {
-            header.floor = position;
-            header.time = self.clock.now(cx.moment);
-            header.dirty = header.write(&mut self.disk, self.id, &self.share, cx.rng).is_err();
+        let _ = self.in_transaction(cx, |vault, cx| vault.log(event, cx));
+        if let Some(header) = &mut self.header {
+            header.dirty = true;
         }
-        self.close(cx);
+        let _ = self.settle(cx);
+        self.close();
     }
 
-    /// Forgets every key, without a word in the log.
-    pub(crate) fn close(&mut self, _cx: &mut Context<'_>) {
-        let Some(mut open) = self.open.take() else { return };
-        open.ledger.roll_back(&mut self.disk);
-        for waiting in open.waiting.drain(..) {
-            self.effects.push(waiting.refuse(Refusal::new(Code::VaultLocked)));
-        }
-        drop(open);
-        self.disk.close_database();
+    /// Forgets every key, without a word in the log. What was not settled is gone.
+    pub(crate) fn close(&mut self) {
+        let open = self.open.take();
         self.challenges.clear();
         self.chain_writes.clear();
-        self.effects.push(Effect::HttpAbort);
-        self.effects.push(Effect::Tell(frame::Event::Locked {}, Audience::Everyone));
+        if let Some(header) = &mut self.header {
+            header.roster = Arc::clone(&header.settled);
+        }
+        if let Some(mut open) = open {
+            open.ledger.roll_back(&mut self.disk);
+            for waiting in open.waiting.drain(..) {
+                self.effects.push(waiting.refuse(Refusal::new(Code::VaultLocked)));
+            }
+            self.effects.push(Effect::HttpAbort);
+            self.effects.push(Effect::Tell(frame::Event::Locked {}, Audience::Everyone));
+        }
+        self.disk.close_database();
         scrub_stack();
     }
 
@@ -345,7 +385,8 @@ impl<S: Storage> Vault<S> {
         if slot.kind == SlotKind::Recovery {
             header.recovery_attempts.retain(|at| now.secs_since(*at) < 3_600);
             if header.recovery_attempts.len() >= limits::RECOVERY_ATTEMPTS_PER_HOUR as usize {
-                return Err(Refusal::new(Code::AttemptsWait).retry_secs(3_600));
+                let oldest = header.recovery_attempts.first().map_or(0, |at| now.secs_since(*at));
+                return Err(Refusal::new(Code::AttemptsWait).retry_secs(3_600 - oldest.min(3_599)));
             }
         } else if attempts >= limits::UNLOCK_ATTEMPTS_MAX {
             return Err(Refusal::new(Code::SlotLocked).hint("strongroom unlock --phrase"));
@@ -359,7 +400,7 @@ impl<S: Storage> Vault<S> {
             header.recovery_attempts.push(now);
         }
         header.attempts.insert(slot.id, attempts + 1);
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
+        rule!(5, header.write(&mut self.disk, self.id, &self.share, cx.rng)?, {});
         self.tried_ticks_ms = ticks;
         Ok(())
     }
@@ -420,14 +461,14 @@ impl<S: Storage> Vault<S> {
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
         let place = header.tail.clone();
         let key = self.share.derive_tail_key(self.id.as_bytes());
-        let mut bytes = self.disk.read_tail()?;
+        let bytes = &mut self.disk.read_tail()?;
         let last = place.last.as_ref().and_then(Bytes::to_array);
         for _ in 0..2 {
-            match read_tail(&key, self.id.as_bytes(), place.merged, last.as_ref(), &bytes) {
+            match read_tail(&key, self.id.as_bytes(), place.merged, last.as_ref(), bytes) {
                 Ok(tail) => {
                     return Ok((tail.entries.iter().map(|entry| entry.to_vec()).collect(), tail.last_mac));
                 }
-                // An append that a crash cut off was never acknowledged.
+                // An append that a crash cut off was never acknowledged. The file must lose it before it takes another.
                 Err(TailError::Truncated { whole_bytes, .. }) => {
                     self.disk.cut_tail(whole_bytes as u64)?;
                     bytes.truncate(whole_bytes);
@@ -435,8 +476,7 @@ impl<S: Storage> Vault<S> {
                 Err(TailError::Mac { index }) if index == place.merged => {
                     // The file that was merged last, which a crash left in place, is as good as gone.
                     let before = place.before_last.as_ref().and_then(Bytes::to_array);
-                    read_tail(&key, self.id.as_bytes(), place.before, before.as_ref(), &bytes)
-                        .map_err(|_| refused())?;
+                    read_tail(&key, self.id.as_bytes(), place.before, before.as_ref(), bytes).map_err(|_| refused())?;
                     self.disk.clear_tail()?;
                     bytes.clear();
                 }
@@ -446,31 +486,46 @@ impl<S: Storage> Vault<S> {
         Err(refused())
     }
 
-    fn merge_tail(&mut self, _device: DeviceId, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    /// Brings what the locked vault logged into the log. The records count how many entries they hold, so that a crash before
+    /// the header knows of it logs none twice.
+    fn merge_tail(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let (entries, last) = self.read_tail_entries()?;
         if entries.is_empty() {
             return Ok(());
         }
+        let from = self.header.as_ref().map_or(0, |header| header.tail.merged);
+        let until = from + entries.len() as u64;
         self.in_transaction(cx, |vault, cx| {
-            for entry in &entries {
-                let entry: TailEntry = crate::ledger::parse(entry)?;
+            let known: u64 = vault.get(Table::Settings, SETTING_TAIL)?.unwrap_or(0);
+            if known < until {
+                vault.put(Table::Settings, SETTING_TAIL, &until)?;
+            }
+            for (_, entry) in (from..).zip(&entries).filter(|(index, _)| *index >= known) {
+                let entry: TailEntry = parse(entry)?;
                 let mut event = Event::new(entry.at, Actor::Device(entry.device), entry.action);
                 event.slot = Some(entry.slot);
                 vault.log(event, cx)?;
             }
             Ok(())
         })?;
-        let (open, disk) = self.opened()?;
-        open.ledger.commit(disk)?;
+        self.settle(cx)?;
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
         header.tail.before = header.tail.merged;
         header.tail.before_last = header.tail.last.take();
-        header.tail.merged += entries.len() as u64;
+        header.tail.merged = until;
         header.tail.last = last.map(Bytes::from);
-        header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
+        header.dirty = true;
+        self.settle(cx)?;
         self.disk.clear_tail()?;
         Ok(())
     }
+}
+
+/// What a slot gave: the vault key of a generation, and the next one while it is being replaced.
+struct Keys {
+    current: VaultKey,
+    next: Option<VaultKey>,
+    generation: u32,
 }
 
 /// Seconds to wait after so many wrong factors in a row.
@@ -497,10 +552,6 @@ fn open_slot(slot: &Slot, secret: &SlotSecret, vault: &[u8; 16]) -> Option<(Vaul
 
 pub(crate) fn missing_setting() -> Refusal {
     Refusal::new(Code::StoreRefused).detail("A setting that every vault has is missing.")
-}
-
-pub(crate) fn generation_key() -> &'static [u8] {
-    SETTING_GENERATION
 }
 
 /// Challenges that one device may have open.

@@ -1,8 +1,12 @@
 //! The use of a secret: which grants allow it, its intent and its outcome in the log, and the consumer in between.
 
+use std::cmp::Reverse;
+
 use serde::{Deserialize, Serialize};
+use strongroom_crypto::digest::sha256;
 use strongroom_crypto::locked::SecretBytes;
 use strongroom_wire::device::{DeliverRequest, DeliveredValue, DeviceAnswer, GrantAdd};
+use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::guest::{Call, CryptCall, GuestAnswer, GuestRequest, HttpCall, UseCall, UseRequest, UseResult};
 use strongroom_wire::items::{FieldDraft, ItemDraft, Origin};
 use strongroom_wire::policy::{
@@ -21,10 +25,10 @@ use crate::chains::Contents;
 use crate::consumers::CryptOutput;
 use crate::guests::{Grant, GrantUse, calls_per_minute, grant_id};
 use crate::items::{Field, Item, SealedSecret};
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::table::{Operation, Who, freshness};
 use crate::vault::{Context, Effect, Peer, ReplyTo, Request, Vault, guest_body, random_id};
-use strongroom_wire::event::{Action, Actor, Event};
 
 /// An HTTP exchange to run. Its intent is durable.
 pub struct HttpRun {
@@ -108,18 +112,20 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<Option<GuestAnswer>, Refusal> {
         let body = guest_body(request.body)?;
-        let (open, _) = self.opened().map_err(|_| Refusal::new(Code::VaultLocked))?;
-        if !open.confirmed {
+        let Some(open) = self.open.as_ref().filter(|open| rule!(11, open.live.confirmed, true)) else {
+            if !std::mem::replace(&mut self.told_locked, true) {
+                self.effects.push(Effect::Notice("guest.locked"));
+            }
             return Err(Code::VaultLocked.into());
-        }
-        if open.suspended {
+        };
+        if open.live.suspended {
             return Err(Code::GuestSuspended.into());
         }
         if self.clock.disagrees(cx.moment) {
             return Err(Code::ClockDisagrees.into());
         }
         let (_, record) = self.guest(guest)?;
-        if record.suspended {
+        if rule!(10, record.suspended, false) {
             return Err(Code::GuestSuspended.into());
         }
         if let Some(operation) = Operation::of_guest(&body) {
@@ -198,7 +204,7 @@ impl<S: Storage> Vault<S> {
             if given.guest != guest || given.reference != call.reference || given.consumer != consumer {
                 continue;
             }
-            if given.limits.expires_at.is_some_and(|end| end <= now) {
+            if given.limits.expires_at.is_some_and(|end| rule!(2, end <= now, false)) {
                 expired = true;
                 continue;
             }
@@ -303,6 +309,10 @@ impl<S: Storage> Vault<S> {
                 if left == 0 || inline_bytes(call) > left {
                     return Err(Code::LimitBytes.into());
                 }
+                // An exchange under way may use up all that is left, so only one of them runs at a time.
+                if self.opened()?.0.running.values().any(|running| running.grants.contains(&id)) {
+                    return Err(Refusal::new(Code::Busy).retry_secs(1));
+                }
                 matched.bytes_left = Some(matched.bytes_left.map_or(left, |other| other.min(left)));
             }
             let (open, _) = self.opened()?;
@@ -310,7 +320,7 @@ impl<S: Storage> Vault<S> {
             while calls.front().is_some_and(|at| *at + 60_000 <= ticks) {
                 calls.pop_front();
             }
-            if calls.len() >= calls_per_minute(limits) as usize {
+            if rule!(14, calls.len() >= calls_per_minute(limits) as usize, false) {
                 let wait = calls.front().map_or(60_000, |at| at + 60_000 - ticks);
                 return Err(Refusal::new(Code::LimitRate).retry_secs(wait.div_ceil(1_000)));
             }
@@ -322,7 +332,7 @@ impl<S: Storage> Vault<S> {
         let (now, ticks) = (self.now(cx), cx.moment.ticks_ms);
         for id in grants {
             let mut used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
-            used.uses += 1;
+            used.uses += rule!(1, 1, 0);
             used.used_at = Some(now);
             self.put(Table::GrantUses, id.as_bytes(), &used)?;
             self.opened()?.0.rates.entry(*id).or_default().push_back(ticks);
@@ -355,7 +365,10 @@ impl<S: Storage> Vault<S> {
             }
             other => {
                 let index = self.log(intent, cx)?;
-                let result = self.consume(peer, &call.reference, &other, &matched, contents, cx);
+                // What a consumer leaves behind stands or falls with its result; the use is counted either way.
+                let result = self.in_transaction(cx, |vault, cx| {
+                    vault.consume(peer, &call.reference, &other, &matched, contents, cx)
+                });
                 let mut outcome = self.event(actor, Action::UseOutcome, cx);
                 outcome.intent = Some(index);
                 outcome.grant = grant;
@@ -423,7 +436,7 @@ impl<S: Storage> Vault<S> {
         let result = self.in_transaction(cx, |vault, cx| {
             for id in &running.grants {
                 if let Some(mut used) = vault.get::<GrantUse>(Table::GrantUses, id.as_bytes())? {
-                    used.bytes += done.bytes;
+                    used.bytes = used.bytes.saturating_add(done.bytes);
                     vault.put(Table::GrantUses, id.as_bytes(), &used)?;
                 }
             }
@@ -499,7 +512,7 @@ impl<S: Storage> Vault<S> {
                 let result = cx.consumers.totp(&value, now, matched.item.counter)?;
                 if matches!(result, UseResult::Code { valid_secs: None, .. }) {
                     let mut item = self.live_item(reference.item)?;
-                    item.counter += 1;
+                    item.counter += rule!(18, 1, 0);
                     self.put(Table::Items, reference.item.as_bytes(), &item)?;
                 }
                 Ok(result)
@@ -535,7 +548,7 @@ impl<S: Storage> Vault<S> {
         matched: &Matched,
         cx: &mut Context<'_>,
     ) -> Result<UseResult, Refusal> {
-        let CryptCall::Derive { purpose, .. } = call else { return Err(Code::Bug.into()) };
+        let CryptCall::Derive { purpose, context } = call else { return Err(Code::Bug.into()) };
         let (algorithm, operations) = match purpose {
             KeyPurpose::Encrypt => (
                 KeyAlgorithm::Xchacha20Poly1305,
@@ -544,8 +557,9 @@ impl<S: Storage> Vault<S> {
             KeyPurpose::Mac => (KeyAlgorithm::HmacSha256, vec![CryptOperation::Mac, CryptOperation::VerifyMac]),
             _ => return Err(Code::ValueRefused.into()),
         };
-        // EXPOSE: only its keyed digest is kept beside the sealed value.
-        let digest = self.opened()?.0.ledger.keyed_digest("derived", derived.expose());
+        // What was asked for names the key, not its value: the same derivation finds it again under every vault key.
+        let version = matched.field.version.to_be_bytes();
+        let digest = sha256(&[purpose.as_str().as_bytes(), &[0], &version, &context.0]);
         let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
         let origin = Origin { source: "derived".into(), id: format!("{from}/{hex}") };
         let origin_key = [origin.source.as_bytes(), &[0], origin.id.as_bytes()].concat();
@@ -761,7 +775,9 @@ struct Scoped {
 
 impl Scoped {
     fn into_matched(self, item: Item, field: Field) -> Result<Matched, Refusal> {
-        let mode = self.grants.iter().map(|(_, given)| given.mode).max().ok_or(Refusal::new(Code::ReferenceUnknown))?;
+        let modes = self.grants.iter().map(|(_, given)| given.mode);
+        let mode = rule!(20, modes.max_by_key(strictness), modes.min_by_key(strictness))
+            .ok_or(Refusal::new(Code::ReferenceUnknown))?;
         Ok(Matched {
             grants: self.grants.into_iter().map(|(id, _)| id).collect(),
             mode,
@@ -772,6 +788,15 @@ impl Scoped {
             bytes_left: None,
             path_prefix: self.path_prefix,
         })
+    }
+}
+
+/// How strict a mode is: to ask each time is stricter than once, and once for a short while than for a long one.
+fn strictness(mode: &Mode) -> (u8, Reverse<u64>) {
+    match mode {
+        Mode::Always => (0, Reverse(0)),
+        Mode::AskOnce { secs } => (1, Reverse(*secs)),
+        Mode::Ask => (2, Reverse(0)),
     }
 }
 

@@ -1,12 +1,14 @@
 //! One vault: what it is told, what it answers, and the one place where changes become durable before anything leaves.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use serde::Serialize;
 use strongroom_crypto::CryptoRng;
 use strongroom_crypto::secret::{HostShare, VaultKey};
 use strongroom_crypto::sign::{PublicKey, SigningKey};
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, Fresh, Status, VaultState};
+use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::frame;
 use strongroom_wire::guest::{GuestAnswer, GuestRequest};
 use strongroom_wire::{
@@ -16,12 +18,12 @@ use strongroom_wire::{
 use crate::approvals::Waiting;
 use crate::clock::{Clock, Moment};
 use crate::consumers::Consumers;
-use crate::header::Header;
-use crate::ledger::{AuditKey, Ledger};
+use crate::header::{Header, Read, Roster};
+use crate::ledger::{AuditKey, Ledger, Mark};
+use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::table::{Freshness, Operation, Who, freshness};
 use crate::uses::{HttpDone, HttpRun, Running};
-use strongroom_wire::event::{Action, Actor, Event};
 
 /// Who is at the other end of a channel, as its handshake showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -131,11 +133,16 @@ pub struct Vault<S> {
     pub(crate) challenges: HashMap<Challenge, (DeviceId, u64)>,
     /// When a factor was last tried, in ticks; a start counts as a try.
     pub(crate) tried_ticks_ms: u64,
+    /// Effects that were not handed out yet.
     pub(crate) effects: Vec<Effect>,
-    /// Chain files to write once the transaction is durable.
+    /// How many of them have everything behind them durable.
+    durable: usize,
+    /// Counts settlements, so that an act can tell whether a part of it is durable.
+    settlements: u64,
+    /// Chain files to write before the transaction is made durable.
     pub(crate) chain_writes: Vec<(DeviceId, Vec<u8>)>,
-    /// Something failed in a way that only locking mends.
-    broken: bool,
+    /// Whether a guest that found the vault locked was told of, since the lock.
+    pub(crate) told_locked: bool,
 }
 
 /// What an open vault holds.
@@ -144,24 +151,82 @@ pub(crate) struct Open {
     pub(crate) generation: u32,
     pub(crate) ledger: Ledger,
     pub(crate) audit: AuditKey,
-    /// Whether a device confirmed the log since the unlock.
-    pub(crate) confirmed: bool,
     pub(crate) open_until_ticks_ms: u64,
-    pub(crate) sessions: BTreeMap<DeviceId, u64>,
+    /// Shared with whoever may have to go back to it: what is taken back on the disk is taken back here too.
+    pub(crate) live: Arc<Live>,
+    /// The state as it was when the records were durable last.
+    settled: Arc<Live>,
     pub(crate) rates: HashMap<GrantId, VecDeque<u64>>,
     /// Refusals by guest and code that were not logged one by one: since when, and how many.
     pub(crate) refusals: HashMap<(GuestId, Code), (u64, u64)>,
     pub(crate) running: BTreeMap<u64, Running>,
     pub(crate) next_run: u64,
     pub(crate) waiting: Vec<Waiting>,
-    pub(crate) approvals_number: u64,
-    pub(crate) approval_deadlines: BTreeMap<ApprovalId, Timestamp>,
+    /// The number of the approvals for which those who wait were last looked at.
+    pub(crate) answered_number: u64,
     /// Requests that presented a credential and wait for their confirmation.
     pub(crate) presented: HashMap<RequestId, (DeviceId, DeviceRequest, u64)>,
+}
+
+/// What an open vault keeps in memory beside its records, and what stands or falls with them.
+#[derive(Clone, Default)]
+pub(crate) struct Live {
+    /// Whether a device confirmed the log since the unlock.
+    pub(crate) confirmed: bool,
+    /// Until when each device has a session, in ticks.
+    pub(crate) sessions: BTreeMap<DeviceId, u64>,
+    /// Counts the changes of what waits for the member.
+    pub(crate) approvals_number: u64,
+    pub(crate) approval_deadlines: BTreeMap<ApprovalId, Timestamp>,
+    /// Whether the member suspended all guests.
     pub(crate) suspended: bool,
     /// When each device's reading of the log was last logged.
     pub(crate) log_read: HashMap<DeviceId, u64>,
     pub(crate) config: strongroom_wire::device::Config,
+}
+
+impl Open {
+    pub(crate) fn new(
+        vault_key: VaultKey,
+        generation: u32,
+        ledger: Ledger,
+        audit: AuditKey,
+        open_until_ticks_ms: u64,
+        live: Live,
+    ) -> Self {
+        let live = Arc::new(live);
+        Self {
+            vault_key,
+            generation,
+            ledger,
+            audit,
+            open_until_ticks_ms,
+            settled: Arc::clone(&live),
+            live,
+            rates: HashMap::new(),
+            refusals: HashMap::new(),
+            running: BTreeMap::new(),
+            next_run: 1,
+            waiting: Vec::new(),
+            answered_number: 0,
+            presented: HashMap::new(),
+        }
+    }
+
+    /// The live state, to change it.
+    pub(crate) fn live_mut(&mut self) -> &mut Live {
+        Arc::make_mut(&mut self.live)
+    }
+}
+
+/// Where an act began: what to go back to when it refuses.
+struct Before {
+    mark: Mark,
+    live: Arc<Live>,
+    roster: Option<Arc<Roster>>,
+    effects: usize,
+    chain_writes: usize,
+    settlements: u64,
 }
 
 impl<S: Storage> Vault<S> {
@@ -170,11 +235,14 @@ impl<S: Storage> Vault<S> {
     /// # Errors
     /// When its header cannot be used under this share.
     pub fn start(id: VaultId, share: HostShare, mut disk: S, moment: Moment) -> Result<Self, Refusal> {
-        let header = Header::read(&mut disk, id, &share)?;
         let mut clock = Clock::default();
-        if let Some(header) = &header {
+        let header = Header::read(&mut disk, id, &share)?.map(|Read { mut header, starts_at_limit }| {
             clock.not_before(header.time, moment);
-        }
+            if starts_at_limit {
+                header.start_at_limit(clock.now(moment));
+            }
+            header
+        });
         Ok(Self {
             id,
             share,
@@ -185,8 +253,10 @@ impl<S: Storage> Vault<S> {
             challenges: HashMap::new(),
             tried_ticks_ms: moment.ticks_ms,
             effects: Vec::new(),
+            durable: 0,
+            settlements: 0,
             chain_writes: Vec::new(),
-            broken: false,
+            told_locked: false,
         })
     }
 
@@ -206,10 +276,10 @@ impl<S: Storage> Vault<S> {
         let header = self.header.as_ref()?;
         let bytes = match peer {
             Peer::Founder(_) => return None,
-            Peer::Device(id) => &header.devices.get(&id)?.sign_public,
-            Peer::Guest(id) => header.guests.get(&id)?,
+            Peer::Device(id) => &header.roster.devices.get(&id)?.sign_public,
+            Peer::Guest(id) => header.roster.guests.get(&id)?,
         };
-        (!header.revoked.contains(bytes)).then(|| PublicKey::from_bytes(&bytes.0).ok())?
+        (!header.roster.revoked.contains(bytes)).then(|| PublicKey::from_bytes(&bytes.0).ok())?
     }
 
     /// Whether the vault was made.
@@ -224,7 +294,7 @@ impl<S: Storage> Vault<S> {
 
     /// Whether a request or an approval is under way.
     pub fn is_busy(&self) -> bool {
-        self.open.as_ref().is_some_and(|open| !open.running.is_empty() || !open.approval_deadlines.is_empty())
+        self.open.as_ref().is_some_and(|open| !open.running.is_empty() || !open.live.approval_deadlines.is_empty())
     }
 
     /// The disk, for tests and for the program that owns it.
@@ -236,14 +306,15 @@ impl<S: Storage> Vault<S> {
     pub fn next_tick_ms(&self, moment: Moment) -> Option<u64> {
         let open = self.open.as_ref()?;
         let now = self.clock.now(moment);
-        let approvals =
-            open.approval_deadlines.values().map(|at| moment.ticks_ms + at.0.saturating_sub(now.0).saturating_add(1));
+        let deadlines = open.live.approval_deadlines.values();
+        let approvals = deadlines.map(|at| moment.ticks_ms + at.0.saturating_sub(now.0).saturating_add(1));
         let waits = open.waiting.iter().map(|waiting| waiting.until_ticks_ms);
         approvals.chain(waits).chain([open.open_until_ticks_ms]).min()
     }
 
     /// Takes an input. What comes of it is handed out by [`flush`](Self::flush).
     pub fn handle(&mut self, input: Input<'_>, cx: &mut Context<'_>) {
+        self.clock.see(cx.moment);
         match input {
             Input::Request(request) => self.request(request, cx),
             Input::HttpDone { run, done } => self.http_done(run, done, cx),
@@ -259,45 +330,87 @@ impl<S: Storage> Vault<S> {
     /// Makes everything durable that was done since the last call, then hands out what should happen. Where the disk fails,
     /// nothing of it remains, and each answer becomes a refusal.
     pub fn flush(&mut self, cx: &mut Context<'_>) -> Vec<Effect> {
-        let done = self.make_durable(cx);
-        let mut effects = std::mem::take(&mut self.effects);
-        if let Err(refusal) = done {
-            for effect in &effects {
-                if let (Effect::Http(run), Some(open)) = (effect, &mut self.open) {
-                    open.running.remove(&run.run);
-                }
-            }
-            effects = effects.into_iter().filter_map(|effect| refuse(effect, &refusal)).collect();
-            self.chain_writes.clear();
-            if self.broken {
-                self.close(cx);
-                effects.append(&mut self.effects);
-            }
+        if self.settle(cx).is_ok() {
+            self.answer_waiting(cx);
         }
+        self.durable = 0;
+        let mut effects = std::mem::take(&mut self.effects);
+        // Whoever throws itself out still gets its answer.
+        effects.sort_by_key(|effect| matches!(effect, Effect::Disconnect(_)));
         effects
     }
 
-    fn make_durable(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    /// Makes durable what was done so far, and with it what waits to be handed out. On an error nothing of it remains, and what
+    /// waited has become a refusal.
+    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        if let Err(refusal) = rule!(4, self.commit(), self.commit().or(Ok(()))) {
+            self.discard(&refusal);
+            return Err(refusal);
+        }
+        if let Err(refusal) = self.settle_header(cx) {
+            // The records are ahead of the header now. The next unlock brings the header up to them.
+            let refusal = Refusal::new(Code::StoreFailed)
+                .detail(format!("{refusal} The vault was locked; unlock it to see what was done."));
+            self.discard(&refusal);
+            self.close();
+            return Err(refusal);
+        }
+        self.settlements += 1;
+        self.durable = self.effects.len();
+        Ok(())
+    }
+
+    /// Chain files first: a blob whose key is on the disk while its change is not is only a blob too many, the other way round
+    /// a critical value would be in no credential.
+    fn commit(&mut self) -> Result<(), Refusal> {
+        for (device, bytes) in std::mem::take(&mut self.chain_writes) {
+            self.disk.write_chain(device, &bytes)?;
+        }
         if let Some(open) = &mut self.open {
             open.ledger.commit(&mut self.disk)?;
-        }
-        for (device, bytes) in std::mem::take(&mut self.chain_writes) {
-            if let Err(error) = self.disk.write_chain(device, &bytes) {
-                self.broken = true;
-                return Err(error.into());
-            }
-        }
-        if let Some(header) = &mut self.header
-            && header.dirty
-        {
-            header.time = self.clock.now(cx.moment);
-            if let Err(refusal) = header.write(&mut self.disk, self.id, &self.share, cx.rng) {
-                // The database is ahead of the header now; the next unlock brings the header up to it.
-                self.broken = true;
-                return Err(refusal);
-            }
+            open.settled = Arc::clone(&open.live);
         }
         Ok(())
+    }
+
+    /// Writes the header where it changed. Nothing of a transaction is open.
+    pub(crate) fn settle_header(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let Some(header) = &mut self.header else { return Ok(()) };
+        if header.dirty {
+            if let Some(open) = &self.open {
+                header.floor = open.ledger.position(&mut self.disk)?;
+            }
+            header.time = self.clock.now(cx.moment);
+            header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
+        }
+        header.settled = Arc::clone(&header.roster);
+        Ok(())
+    }
+
+    /// Goes back to the last settlement.
+    fn discard(&mut self, refusal: &Refusal) {
+        self.chain_writes.clear();
+        if let Some(header) = &mut self.header {
+            header.roster = Arc::clone(&header.settled);
+        }
+        if let Some(open) = &mut self.open {
+            open.ledger.roll_back(&mut self.disk);
+            open.live = Arc::clone(&open.settled);
+        }
+        let from = self.durable.min(self.effects.len());
+        let undone: Vec<Effect> = self.effects.drain(from..).collect();
+        for effect in undone {
+            self.forget_run(&effect);
+            self.effects.extend(refuse(effect, refusal));
+        }
+        self.durable = self.effects.len();
+    }
+
+    /// An exchange that is not handed out does not run.
+    fn forget_run(&mut self, effect: &Effect) {
+        if let (Effect::Http(run), Some(open)) = (effect, &mut self.open) {
+            open.running.remove(&run.run);
+        }
     }
 
     fn request(&mut self, request: Request<'_>, cx: &mut Context<'_>) {
@@ -337,55 +450,85 @@ impl<S: Storage> Vault<S> {
             }
             Peer::Guest(_) => return Err(Code::NotAllowed.into()),
         };
+        // Its channel may outlive its place in the roster by the requests that arrived together.
+        if rule!(12, self.peer_key(peer).is_none(), false) {
+            return Err(Code::DeviceUnknown.into());
+        }
         if matches!(body, DeviceRequest::CredentialConfirm { .. }) {
             return self.credential_confirm(device, &request, cx).map(Some);
         }
-        let class = self.class_of(&body)?;
+        let class = match self.class_of(&body) {
+            Ok(class) => class,
+            Err(refusal) => {
+                // What there is and what there is not is told within a session alone.
+                self.check_freshness(device, Freshness::Session, operation, &request, cx)?;
+                return Err(refusal);
+            }
+        };
         let needed = freshness(operation, Who::Device, class).ok_or_else(|| {
             Refusal::new(class.map_or(Code::NotAllowed, |_| Code::ClassRefused))
                 .rule(format!("{} on class {class:?} by a device", operation.as_str()))
         })?;
         self.check_freshness(device, needed, operation, &request, cx)?;
+        if let DeviceRequest::Unlock(unlock) = &body {
+            return self.unlock(device, unlock, cx).map(Some);
+        }
         if needed == Freshness::Credential {
             return self.present(device, body, &request, cx).map(Some);
         }
         self.in_transaction(cx, |vault, cx| vault.device_act(device, body, &request, None, cx))
     }
 
-    /// Runs `act` so that nothing of it remains when it refuses, but for what it made durable itself.
+    /// Runs `act` so that nothing of it remains when it refuses, but what it settled itself.
     pub(crate) fn in_transaction<T>(
         &mut self,
         cx: &mut Context<'_>,
         act: impl FnOnce(&mut Self, &mut Context<'_>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let (effects, chains) = (self.effects.len(), self.chain_writes.len());
-        let (size, depth) = match &mut self.open {
-            Some(open) => {
-                let size = open.ledger.size();
-                open.ledger.mark(&mut self.disk)?;
-                (size, open.ledger.depth())
-            }
-            None => return act(self, cx),
+        let Some(open) = &mut self.open else { return act(self, cx) };
+        let before = Before {
+            mark: open.ledger.mark(&mut self.disk)?,
+            live: Arc::clone(&open.live),
+            roster: self.header.as_ref().map(|header| Arc::clone(&header.roster)),
+            effects: self.effects.len(),
+            chain_writes: self.chain_writes.len(),
+            settlements: self.settlements,
         };
         let result = act(self, cx);
         let Some(open) = &mut self.open else { return result };
-        if open.ledger.depth() < depth {
-            return result;
-        }
         match result {
-            Ok(value) => {
-                open.ledger.keep(&mut self.disk)?;
-                Ok(value)
-            }
-            Err(refusal) => {
-                self.effects.truncate(effects);
-                self.chain_writes.truncate(chains);
-                if let Err(error) = open.ledger.take_back(&mut self.disk, size) {
-                    open.ledger.roll_back(&mut self.disk);
-                    return Err(error.into());
+            Ok(value) => match open.ledger.keep(&mut self.disk, &before.mark) {
+                Ok(()) => Ok(value),
+                Err(error) => {
+                    let refusal = error.into();
+                    self.discard(&refusal);
+                    Err(refusal)
                 }
+            },
+            Err(refusal) => {
+                self.take_back(before, &refusal);
                 Err(refusal)
             }
+        }
+    }
+
+    fn take_back(&mut self, before: Before, refusal: &Refusal) {
+        if before.settlements != self.settlements {
+            return self.discard(refusal);
+        }
+        let Some(open) = &mut self.open else { return };
+        if let Err(error) = open.ledger.take_back(&mut self.disk, before.mark) {
+            // Some failures take back the whole transaction, and with it what others were about to be answered.
+            return self.discard(&error.into());
+        }
+        open.live = before.live;
+        if let (Some(header), Some(roster)) = (&mut self.header, before.roster) {
+            header.roster = roster;
+        }
+        self.chain_writes.truncate(before.chain_writes);
+        let undone: Vec<Effect> = self.effects.drain(before.effects.min(self.effects.len())..).collect();
+        for effect in &undone {
+            self.forget_run(effect);
         }
     }
 
@@ -405,7 +548,9 @@ impl<S: Storage> Vault<S> {
         let Some(open) = &self.open else {
             return Err(Refusal::new(Code::VaultLocked).hint("strongroom unlock"));
         };
-        if operation != Operation::SessionBegin && open.sessions.get(&device).is_none_or(|until| *until <= ticks) {
+        if operation != Operation::SessionBegin
+            && open.live.sessions.get(&device).is_none_or(|until| rule!(6, *until <= ticks, false))
+        {
             return Err(Refusal::new(Code::SessionRequired).hint("strongroom unlock"));
         }
         if needed >= Freshness::Factor {
@@ -418,7 +563,7 @@ impl<S: Storage> Vault<S> {
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let reads = matches!(operation, Operation::LogConfirm | Operation::SessionBegin | Operation::SessionEnd)
             || needed == Freshness::Session;
-        if !open.confirmed && !reads {
+        if !open.live.confirmed && !reads {
             return Err(Refusal::new(Code::HistoryRefused).detail("The log was not confirmed since the unlock."));
         }
         Ok(())
@@ -480,7 +625,7 @@ impl<S: Storage> Vault<S> {
         let state = match (&self.header, &self.open) {
             (None, _) => VaultState::Empty,
             (Some(_), None) => VaultState::Locked,
-            (Some(_), Some(open)) if !open.confirmed => VaultState::Unconfirmed,
+            (Some(_), Some(open)) if !open.live.confirmed => VaultState::Unconfirmed,
             _ => VaultState::Open,
         };
         let disagrees = self.clock.disagrees(cx.moment);
@@ -497,15 +642,17 @@ impl<S: Storage> Vault<S> {
         };
         if let Some(open) = &self.open {
             status.open_until = Some(at(open.open_until_ticks_ms));
-            status.session_until =
-                device.and_then(|device| open.sessions.get(&device)).filter(|until| **until > ticks).map(|u| at(*u));
-            if open.suspended {
+            status.session_until = device
+                .and_then(|device| open.live.sessions.get(&device))
+                .filter(|until| **until > ticks)
+                .map(|u| at(*u));
+            if open.live.suspended {
                 status.guests_suspended = Some("by the member".into());
             } else if disagrees {
                 status.guests_suspended = Some("the clocks of host and device disagree".into());
             }
             if status.session_until.is_some() {
-                status.approvals = Some(open.approval_deadlines.len() as u64);
+                status.approvals = Some(open.live.approval_deadlines.len() as u64);
                 status.log_size = Some(open.ledger.size());
                 status.items = self.disk.count(Table::Items).ok();
             }
@@ -517,14 +664,15 @@ impl<S: Storage> Vault<S> {
         let ticks = cx.moment.ticks_ms;
         self.challenges.retain(|_, (_, until)| *until > ticks);
         let Some(open) = &mut self.open else { return };
-        open.sessions.retain(|_, until| *until > ticks);
+        if open.live.sessions.values().any(|until| *until <= ticks) {
+            open.live_mut().sessions.retain(|_, until| *until > ticks);
+        }
         open.presented.retain(|_, (_, _, until)| *until > ticks);
         if open.open_until_ticks_ms <= ticks {
             self.lock_now(Actor::Vault, cx);
             return;
         }
         self.expire_approvals(cx);
-        self.answer_waiting(cx);
     }
 }
 

@@ -214,6 +214,9 @@ impl<B: Bus> VaultTask<B> {
                 if !is_word(&notice.event) {
                     return Err(Misbehaved("notice_is_no_word").into());
                 }
+                if let Some(code) = Code::ALL.iter().find(|code| code.as_str() == notice.event) {
+                    log::warn("vault_cannot_be_used", &[("vault", &self.id), ("code", code)]);
+                }
                 self.publish(Topic::Events, ConnectionId(0), Kind::Notice, notice.event.into_bytes()).await;
             }
             FromVault::Deleted => return Err(Over::Deleted),
@@ -419,7 +422,7 @@ async fn until(phase: Phase) {
 
 fn is_word(event: &str) -> bool {
     (1..=NOTICE_BYTES_MAX).contains(&event.len())
-        && event.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b.is_ascii_digit())
+        && event.bytes().all(|b| b.is_ascii_lowercase() || b == b'_' || b == b'.' || b.is_ascii_digit())
 }
 
 /// How long a process may take to say that it is up.

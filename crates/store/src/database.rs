@@ -58,6 +58,10 @@ impl Database {
         folder.regular_file(WRITE_AHEAD_LOG)?;
         // A vault never writes a rollback journal under this name, and SQLite would play one back.
         folder.remove(JOURNAL)?;
+        // SQLCipher takes the salt from the key, and would pass over a changed one in the file.
+        if !folder.begins_with(DATABASE, key.salt())? {
+            return Err(damaged("it is not a database under this key"));
+        }
         let connection = connect(folder, DATABASE, key)?;
         if connection.is_readonly("main").map_err(|error| sqlite_error(&error))? {
             return Err(StoreError::ReadOnly);

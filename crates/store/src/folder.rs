@@ -154,6 +154,14 @@ impl Folder {
         Ok(Some(FileId { device: stat.st_dev, inode: stat.st_ino }))
     }
 
+    /// Whether a file begins with these bytes.
+    pub(crate) fn begins_with(&self, name: &str, bytes: &[u8]) -> Result<bool, StoreError> {
+        let (file, _) = open_regular(&self.dir, name, OFlags::RDONLY)?.ok_or(StoreError::Missing)?;
+        let mut found = Vec::with_capacity(bytes.len());
+        file.take(bytes.len() as u64).read_to_end(&mut found).map_err(|error| io_error(name, &error, read_error))?;
+        Ok(found == bytes)
+    }
+
     /// Makes an empty file that was not there.
     pub(crate) fn make(&self, name: &str) -> Result<(), StoreError> {
         create(&self.dir, name).map(drop)
