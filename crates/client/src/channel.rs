@@ -389,8 +389,11 @@ impl Body<'_> {
         self.owed += u32::try_from(chunk.data.len()).unwrap_or(u32::MAX);
         if !self.done && self.owed >= STREAM_WINDOW_BYTES / 4 {
             let credit = Credit { stream: self.flow.stream, bytes: self.owed };
-            self.connection.send(FrameType::Credit, &credit.encode())?;
-            self.owed = 0;
+            match self.connection.send(FrameType::Credit, &credit.encode()) {
+                // Whoever sent everything may be gone by now; what it sent is still here to be read, and reading finds the end.
+                Ok(()) | Err(ConnectError::Broken(_)) => self.owed = 0,
+                Err(other) => return Err(other),
+            }
         }
         Ok(())
     }
@@ -708,6 +711,8 @@ mod tests {
                 let chunk = Chunk { stream: envelope.stream, last: n == 39, aborted: false, data: &data };
                 served.send(FrameType::Chunk, &chunk.encode());
             }
+            // It stays until the device has read everything.
+            while served.frame().is_some() {}
         });
         let data = vec![7; 1_000_000];
         let mut source = data.as_slice();
@@ -717,6 +722,28 @@ mod tests {
         body.unwrap().read_to_end(&mut back).unwrap();
         assert_eq!(back.len(), 40 * CHUNK_BYTES_MAX);
         assert!(!connection.is_ended());
+    }
+
+    #[test]
+    fn a_body_that_was_sent_is_read_though_its_sender_is_gone() {
+        let (gone, is_gone) = std::sync::mpsc::channel();
+        let (_dir, mut connection) = connect(move |served| {
+            let envelope = served.request().unwrap();
+            served.answer_with(envelope.stream, Ok(DeviceAnswer::Done {}), true);
+            // So much that credit falls due, when there is nobody left to take it.
+            for data in [&[1; CHUNK_BYTES_MAX][..], b"end"] {
+                let chunk = Chunk { stream: envelope.stream, last: data == b"end", aborted: false, data };
+                served.send(FrameType::Chunk, &chunk.encode());
+            }
+            served.wire.stream.shutdown(std::net::Shutdown::Both).unwrap();
+            gone.send(()).unwrap();
+        });
+        let (_, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), None).unwrap();
+        is_gone.recv().unwrap();
+        let mut back = Vec::new();
+        body.unwrap().read_to_end(&mut back).unwrap();
+        assert_eq!(back.len(), CHUNK_BYTES_MAX + 3);
+        assert!(connection.is_ended());
     }
 
     #[test]
