@@ -90,7 +90,7 @@ fn the_making_of_a_database() {
 #[ignore = "run by the tests above, in a process of its own"]
 fn child_process() {
     let Some((role, folder)) = role() else { return };
-    let mut store = FileStore::open(&folder).unwrap();
+    let mut store = support::open(&folder);
     match role.as_str() {
         "commits" => commit_forever(&mut store),
         "files" => write_files_forever(&mut store),

@@ -6,12 +6,12 @@ mod support;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 
+use rustix::fs::{FileType, Mode};
 use strongroom_core::records::{HeaderCopy, Storage, Table};
 use strongroom_store::{FileStore, StoreError};
 use strongroom_wire::{DeviceId, limits};
-use support::{Dice, ITEMS, Place, append, child, fill, key, put, role};
+use support::{Dice, ITEMS, Place, append, fill, key, put};
 
 const PAGE: usize = 4096;
 const RECORDS: u64 = 200;
@@ -283,18 +283,6 @@ fn files_beyond_their_limits_are_neither_written_nor_read() {
 }
 
 #[test]
-fn a_folder_has_one_process() {
-    let place = Place::new();
-    let first = place.store();
-    let refused = FileStore::open(place.path()).err().unwrap();
-    assert!(refused.to_string().contains("another process"), "{refused}");
-    let output = child("child_process", "open", place.path()).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("another process"));
-    drop(first);
-    place.store();
-}
-
-#[test]
 fn a_folder_that_others_may_read_is_refused() {
     let place = Place::new();
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o750)).unwrap();
@@ -343,16 +331,6 @@ fn nothing_readable_is_in_the_files() {
 }
 
 #[test]
-fn a_wrong_key_is_refused_in_silence() {
-    let (place, whole, _) = vault();
-    let output = child("child_process", "wrong key", place.path()).output().unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(out.contains("refused: the vault's files are damaged or not of this vault"), "{out}");
-    assert_eq!(err, "");
-    assert_eq!(all(&mut place.opened()), Ok(whole));
-}
-
-#[test]
 fn a_wrong_key_leaves_the_write_ahead_log_alone() {
     let place = Place::new();
     let mut store = place.created();
@@ -366,18 +344,6 @@ fn a_wrong_key_leaves_the_write_ahead_log_alone() {
     assert!(crashed.file("vault.db-wal").exists());
     store.open_database(&key(1)).unwrap();
     assert_eq!(store.get(ITEMS, b"key"), Ok(Some(b"record".to_vec())));
-}
-
-#[test]
-#[ignore = "run by the tests above, in a process of its own"]
-#[allow(clippy::print_stdout, reason = "it answers its parent")]
-fn child_process() {
-    let Some((role, folder)) = role() else { return };
-    let refused = match (role.as_str(), FileStore::open(&folder)) {
-        ("wrong key", Ok(mut store)) => store.open_database(&key(9)).unwrap_err(),
-        (_, opened) => opened.err().unwrap(),
-    };
-    println!("refused: {refused}");
 }
 
 /// A vault with records, closed; what is in it, and its file.
@@ -431,7 +397,7 @@ fn plant_link(at: &Path, target: &Path) {
 }
 
 fn plant_fifo(at: &Path, _: &Path) {
-    assert!(Command::new("mkfifo").arg(at).status().unwrap().success());
+    rustix::fs::mknodat(rustix::fs::CWD, at, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
 }
 
 fn plant_folder(at: &Path, _: &Path) {

@@ -31,7 +31,7 @@ impl Place {
     }
 
     pub fn store(&self) -> FileStore {
-        FileStore::open(self.path()).unwrap()
+        open(self.path())
     }
 
     /// A store with a new database under key 1, open.
@@ -57,6 +57,20 @@ impl Place {
         names.sort();
         names
     }
+}
+
+/// Opens a store. Between fork and exec, a child that another test starts holds every lock of this program too: a moment's
+/// patience.
+pub fn open(folder: &Path) -> FileStore {
+    for _ in 0..500 {
+        match FileStore::open(folder) {
+            Err(busy) if busy.to_string().contains("another process") => {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+            }
+            other => return other.unwrap(),
+        }
+    }
+    panic!("the lock on the folder is never given back");
 }
 
 /// A fixed key for each number.
