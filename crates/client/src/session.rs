@@ -204,6 +204,7 @@ impl<'p> Session<'p> {
     /// reached.
     fn send(&mut self, ask: &Ask) -> Result<DeviceAnswer, ClientError> {
         let mut again = true;
+        let mut broke = None;
         loop {
             self.connect()?;
             let connection = self.connection.as_mut().expect("connected above");
@@ -215,7 +216,12 @@ impl<'p> Session<'p> {
                 Err(error) if again && may_repeat(&error) => {
                     again = false;
                     self.connection = None;
+                    broke = Some(error);
                     thread::sleep(REPEAT_AFTER);
+                }
+                // The challenge was used up by the request whose answer was lost: what became of it is not known here.
+                Err(AskError::Refused(refusal)) if refusal.code == Code::FreshRefused && broke.is_some() => {
+                    return Err(broke.unwrap_or_else(|| refusal.into()).into());
                 }
                 Err(error) => {
                     if matches!(error, AskError::Connection(_)) {

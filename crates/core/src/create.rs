@@ -37,6 +37,9 @@ pub(crate) const SETTING_SUSPENDED: &[u8] = b"suspended";
 pub(crate) const SETTING_REVOKED: &[u8] = b"revoked";
 /// The setting that says whether the vault key must be replaced before anything is served.
 pub(crate) const SETTING_ROTATE: &[u8] = b"rotate";
+/// The setting that says how much of the log the header knew when a device confirmed it last: an older header is not of these
+/// records.
+pub(crate) const SETTING_HEADER: &[u8] = b"header";
 /// The setting that counts the entries of locked vaults' tails that are in the log.
 pub(crate) const SETTING_TAIL: &[u8] = b"tail";
 

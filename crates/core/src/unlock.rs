@@ -15,15 +15,15 @@ use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::{Bytes, Challenge, Code, DeviceId, GuestId, Refusal, SlotId, Timestamp, frame, limits};
 
 use crate::create::{
-    AuditRecord, RecoveryRecord, SETTING_AUDIT, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_REVOKED,
-    SETTING_ROTATE, SETTING_SUSPENDED, SETTING_TAIL,
+    AuditRecord, RecoveryRecord, SETTING_AUDIT, SETTING_CONFIG, SETTING_GENERATION, SETTING_HEADER, SETTING_RECOVERY,
+    SETTING_REVOKED, SETTING_ROTATE, SETTING_SUSPENDED, SETTING_TAIL,
 };
 use crate::header::{HeaderDevice, Slot};
 use crate::ledger::{AuditKey, Ledger, parse};
 use crate::planted::rule;
 use crate::records::{Storage, StoreError, Table};
 use crate::settings::Rotation;
-use crate::vault::{Audience, Context, Effect, Live, Open, Vault};
+use crate::vault::{Audience, Context, Effect, Live, Open, Peer, Vault};
 
 /// An event of a locked vault, in its tail.
 #[derive(Serialize, Deserialize)]
@@ -130,6 +130,8 @@ impl<S: Storage> Vault<S> {
             true => self.enter(device, slot.id, request, cx),
             false => self
                 .open_database(Keys { current, next, generation: slot.generation }, request, cx)
+                // The records may know of a revocation that a crash kept from the header.
+                .and_then(|()| self.peer_key(Peer::Device(device)).ok_or(Refusal::new(Code::DeviceUnknown)).map(|_| ()))
                 .and_then(|()| self.enter(device, slot.id, request, cx)),
         };
         // What opened half, or showed a device less than it has seen, is closed again.
@@ -213,6 +215,11 @@ impl<S: Storage> Vault<S> {
         if rule!(15, !extends, false) {
             return Err(Refusal::new(Code::StoreRefused)
                 .detail("The database is older than the vault's header, or another log was put in its place."));
+        }
+        let header_min: u64 = ledger.get(&mut self.disk, Table::Settings, SETTING_HEADER)?.unwrap_or(0);
+        if floor.size < header_min {
+            // A crash leaves the header behind the records too, but never behind what it had before they were written.
+            return Err(Refusal::new(Code::HeaderRefusedFile).detail("The vault's header is older than the database."));
         }
         self.clock.not_before(ledger.last_at(), cx.moment);
         let audit: AuditRecord =
@@ -311,6 +318,12 @@ impl<S: Storage> Vault<S> {
             open.live_mut().confirmed = true;
             let mut event = self.event(Actor::Device(device), Action::LogConfirm, cx);
             event.count = Some(position.size);
+            // The header is durable as the unlock wrote it. It is written once more after this, so that the loss of either copy
+            // is survived.
+            let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
+            header.dirty = true;
+            let known = header.floor.size;
+            self.put(Table::Settings, SETTING_HEADER, &known)?;
             self.log(event, cx)?;
         }
         Ok(DeviceAnswer::Done {})
