@@ -2,7 +2,7 @@
 //!
 //! It runs the rules that are shipped, through the two calls that the vault program makes: [`handle`] and [`flush`]. In reading
 //! order: [`world`] holds one vault and its surroundings; [`memory`] is its disk; [`device`] and [`factor`] are what a member
-//! holds; [`fakes`] are the consumers.
+//! holds; [`fakes`] are the consumers; [`run`] plays random steps and checks the invariants of `ARCHITECTURE.md` after each.
 //!
 //! [`handle`]: strongroom_core::Vault::handle
 //! [`flush`]: strongroom_core::Vault::flush
@@ -14,6 +14,7 @@ pub mod fakes;
 pub mod home;
 pub mod memory;
 pub mod rng;
+pub mod run;
 pub mod world;
 
 pub use device::Device;

@@ -191,6 +191,13 @@ impl Memory {
         firsts.iter().filter_map(|first| database.nodes.get(usize::try_from(*first).ok()?)).copied().collect()
     }
 
+    /// How many leaves are durable.
+    pub fn durable_size(&self) -> usize {
+        let disk = self.disk();
+        let undone = disk.undo.iter().flatten().filter(|step| matches!(step, Undo::Leaf)).count();
+        disk.files.database.as_ref().map_or(0, |database| database.firsts.len() - undone)
+    }
+
     /// Whether something is wrong with the disk now, or will be.
     pub fn is_faulty(&self) -> bool {
         let disk = self.disk();

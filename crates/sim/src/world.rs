@@ -24,6 +24,8 @@ pub struct World {
     pub id: VaultId,
     /// The host's clock, in milliseconds.
     pub wall_ms: u64,
+    /// How far the devices' clocks are ahead of the host's, in milliseconds.
+    pub device_ahead_ms: u64,
     /// Milliseconds since the vault process started.
     pub ticks_ms: u64,
     /// Randomness.
@@ -74,6 +76,7 @@ impl World {
             memory,
             id,
             wall_ms: 1_767_225_600_000,
+            device_ahead_ms: 0,
             ticks_ms: 1,
             rng,
             fakes: Fakes::default(),
@@ -380,7 +383,7 @@ impl World {
     /// # Errors
     /// What the vault refused.
     pub fn unlock_only(&mut self, device: &Device, factor: &Factor) -> Result<Unlocked, Refusal> {
-        let time = Timestamp(self.wall_ms);
+        let time = Timestamp(self.wall_ms + self.device_ahead_ms);
         let request = DeviceRequest::Unlock(factor.unlock(device.seen.clone(), time));
         match self.device(device, &request)? {
             DeviceAnswer::Unlocked(unlocked) => Ok(unlocked),
