@@ -4,48 +4,74 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 
+# rustup puts cargo here, also where the shell has not read that yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
 CARGO ?= cargo
-TARGET ?= target
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PREFIX ?= $(HOME)/.local
 PYTHON_ENV := $(TARGET)/python
+PROGRAMS := -p strongroom-cli -p strongroom-vault
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
 
 run: setup ## Build, serve the vaults of this user, and say what to type next
-	$(CARGO) build --release --locked -p strongroom-cli -p strongroom-vault
-	@echo "The command is $(TARGET)/release/strongroom; 'make install' puts it into your PATH."
-	$(TARGET)/release/strongroom serve
+	$(CARGO) build --release --locked $(PROGRAMS)
+	@echo
+	@echo "In another terminal:  export PATH=\"$(TARGET)/release:\$$PATH\"   (or: make install)"
+	@$(TARGET)/release/strongroom serve
 
-install: setup ## Install both programs (PREFIX=~/.local)
-	$(CARGO) build --release --locked -p strongroom-cli -p strongroom-vault
-	install -D -m 755 $(TARGET)/release/strongroom $(or $(PREFIX),$(HOME)/.local)/bin/strongroom
-	install -D -m 755 $(TARGET)/release/strongroom-vault $(or $(PREFIX),$(HOME)/.local)/bin/strongroom-vault
+install: setup ## Install both programs under PREFIX (~/.local)
+	$(CARGO) build --release --locked $(PROGRAMS)
+	install -D -m 755 -t $(PREFIX)/bin $(TARGET)/release/strongroom $(TARGET)/release/strongroom-vault
 
-setup: ## Install the Debian packages that the build needs
-	scripts/setup.sh
+demo: setup $(PYTHON_ENV)/demo ## The whole story in one terminal
+	$(CARGO) build --release --locked $(PROGRAMS)
+	demo/run.sh $(TARGET)/release $(PYTHON_ENV)/bin/python
 
 check: setup ## Before each commit: format, lints, unit tests, documentation, arrows
 	scripts/suites.sh check
 
-test: setup ## What CI runs: check, then every suite in its short form
+test: setup $(PYTHON_ENV)/demo $(PYTHON_ENV)/vectors ## What CI runs: check, then every suite in its short form
 	scripts/suites.sh test
 
-demo: setup $(PYTHON_ENV)/demo ## The whole story in one terminal
-	$(CARGO) build --release --locked -p strongroom-cli -p strongroom-vault
-	demo/run.sh $(TARGET)/release $(PYTHON_ENV)/bin/python
+soak: setup ## The long forms, fuzzing, licences, mutations: hours; before a release
+	scripts/soak.sh
+
+bench: setup ## Figures, each beside its floor or peer (PEERS=1 installs the peer; VAULTS=100 for fewer vaults)
+	scripts/bench.sh
+
+sim: setup ## Replay one seed of the simulator (SEED=42), or play many (SEEDS=1000)
+	$(CARGO) run --locked -p strongroom-sim -- $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),$(error which one? make sim SEED=42)))
+
+arrows: setup ## Compare dependencies between crates with ARCHITECTURE.md
+	@$(CARGO) run --quiet --locked -p strongroom-xtask -- arrows
+
+documents: setup ## Write the pages that are made from the code: docs/errors.md, docs/limits.md
+	@$(CARGO) run --quiet --locked -p strongroom-xtask -- pages --write
+
+vectors: setup $(PYTHON_ENV)/vectors ## Recompute every vector in Python
+	$(PYTHON_ENV)/bin/python vectors/check/check.py vectors
+
+clean: ## Remove what was built
+	rm -rf fuzz/target
+	$(CARGO) clean
+
+# Not listed: what the targets above are made of.
+
+setup:
+	@scripts/setup.sh
 
 demo-debug: $(PYTHON_ENV)/demo
 	demo/run.sh $(TARGET)/debug $(PYTHON_ENV)/bin/python
 
-vectors: $(PYTHON_ENV)/vectors ## Recompute every vector in Python
-	$(PYTHON_ENV)/bin/python vectors/check/check.py vectors
-
-$(PYTHON_ENV)/%: vectors/check/requirements.txt demo/requirements.txt
-	python3 -m venv $(PYTHON_ENV)
-	$(PYTHON_ENV)/bin/pip install --quiet --disable-pip-version-check -r $(if $(filter demo,$*),demo,vectors/check)/requirements.txt
+$(PYTHON_ENV)/demo: demo/requirements.txt
+$(PYTHON_ENV)/vectors: vectors/check/requirements.txt
+$(PYTHON_ENV)/demo $(PYTHON_ENV)/vectors: | setup
+	[ -x $(PYTHON_ENV)/bin/pip ] || python3 -m venv $(PYTHON_ENV)
+	$(PYTHON_ENV)/bin/pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
-clean: ## Remove what was built
-	$(CARGO) clean
-
-.PHONY: help run install setup check test demo demo-debug vectors clean
+.NOTPARALLEL:
+.PHONY: help run install demo check test soak bench sim arrows documents vectors clean setup demo-debug

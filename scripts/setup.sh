@@ -1,21 +1,32 @@
 #!/usr/bin/env bash
-# Installs the Debian packages that the build and the tests need, and says which. Does nothing where they are there.
+# Installs what the build and the tests need, and says what. Does nothing where it is there.
 set -euo pipefail
 
-declare -A needs=([cc]=gcc [make]=make [perl]=perl [pkg-config]=pkg-config [python3]=python3)
 missing=()
-for program in "${!needs[@]}"; do
-    command -v "$program" >/dev/null || missing+=("${needs[$program]}")
-done
-python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
-if [ ${#missing[@]} -eq 0 ]; then
-    exit 0
+# A compiler without the C library's headers builds nothing; OpenSSL's build wants more of Perl than Debian's base has.
+echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null || missing+=(gcc libc6-dev)
+perl -MFindBin -MFile::Path -MIPC::Cmd -e 1 2>/dev/null || missing+=(perl)
+command -v make >/dev/null || missing+=(make)
+command -v pkg-config >/dev/null || missing+=(pkg-config)
+python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
+
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "setup: installing ${missing[*]} with apt-get"
+    as_root=()
+    if [ "$(id -u)" -ne 0 ]; then
+        as_root=(sudo)
+    fi
+    if ! command -v apt-get >/dev/null || ! command -v "${as_root[@]:-true}" >/dev/null; then
+        echo "setup: this needs apt-get, as root or with sudo; else install these yourself: ${missing[*]}" >&2
+        exit 1
+    fi
+    "${as_root[@]}" apt-get update -qq
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
 fi
-echo "setup: installing ${missing[*]}"
-command -v apt-get >/dev/null || { echo "setup: no apt-get here; install these yourself" >&2; exit 1; }
-as_root=()
-if [ "$(id -u)" -ne 0 ]; then
-    as_root=(sudo)
+
+if ! cargo --version >/dev/null 2>&1; then
+    command -v rustup >/dev/null || { echo "setup: rustup is missing; see https://rustup.rs" >&2; exit 1; }
+    echo "setup: installing Rust with rustup"
+    rustup toolchain install stable --profile minimal --component clippy --component rustfmt
+    rustup default stable
 fi
-"${as_root[@]}" apt-get update -qq
-DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}"

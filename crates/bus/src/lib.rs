@@ -10,6 +10,7 @@
 
 pub mod envelope;
 pub mod framed;
+pub mod fuzz;
 pub mod link;
 pub mod local;
 pub mod log;

@@ -39,12 +39,8 @@ pub const GUESTS_MAX: usize = 1_000;
 pub const DEVICES_MAX: usize = 64;
 /// Grants of one vault.
 pub const GRANTS_MAX: usize = 10_000;
-/// Live handles of one guest.
-pub const HANDLES_PER_GUEST_MAX: usize = 1_000;
 /// Pending approvals of one guest; more are refused.
 pub const APPROVALS_PER_GUEST_MAX: usize = 8;
-/// Seconds until a handle expires, where the request names fewer.
-pub const HANDLE_SECS_MAX: u64 = 3_600;
 
 /// Headers of one HTTP request or answer.
 pub const HTTP_HEADERS_MAX: usize = 128;

@@ -4,18 +4,23 @@
 
 mod arrows;
 mod controls;
-mod errors;
+mod pages;
 mod repository;
+mod seconds;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let found = match std::env::args().nth(1).as_deref() {
-        Some("arrows") => arrows::check(),
-        Some("controls") => controls::check(),
-        Some("errors") => errors::check(std::env::args().nth(2).as_deref() == Some("--write")),
-        Some("repository") => repository::check(),
-        _ => Err("usage: xtask arrows | controls | errors [--write] | repository".to_owned()),
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let found = match arguments.as_slice() {
+        ["arrows"] => arrows::check(),
+        ["controls"] => controls::check(),
+        ["pages"] => pages::check(),
+        ["pages", "--write"] => pages::write(),
+        ["repository"] => repository::check(),
+        ["seconds", log] => seconds::table(log),
+        _ => Err("usage: xtask arrows | controls | pages [--write] | repository | seconds LOG".to_owned()),
     };
     match found {
         Ok(said) => {
