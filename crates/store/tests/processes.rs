@@ -1,6 +1,6 @@
 //! What another process sees of a vault's files. Apart from the other tests, because a child holds the locks of the program that
 //! starts it until it runs.
-#![allow(missing_docs, clippy::unwrap_used, reason = "a test program")]
+#![allow(missing_docs, clippy::unwrap_used, clippy::cast_possible_truncation, reason = "a test program")]
 
 mod support;
 
