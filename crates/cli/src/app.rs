@@ -7,8 +7,9 @@ use strongroom_client::profile::Profile;
 use strongroom_client::session::Session;
 use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest, GuestView, ListQuery};
 use strongroom_client::wire::items::ItemSummary;
-use strongroom_client::wire::{FieldName, GuestId, ItemId, Reference};
+use strongroom_client::wire::{Code, FieldName, GuestId, ItemId, Reference};
 
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::{Out, escape};
@@ -80,7 +81,7 @@ impl App {
             return Ok(home.clone());
         }
         let dirs = directories::BaseDirs::new().ok_or_else(|| {
-            Failure::new(Exit::Local, "no_home", "this user has no home folder").hint("set STRONGROOM_HOME")
+            Failure::new(Exit::Local, OwnCode::NoHome, "this user has no home folder").hint("set STRONGROOM_HOME")
         })?;
         Ok(dirs.config_dir().join("strongroom"))
     }
@@ -145,7 +146,7 @@ impl App {
 /// An answer that does not belong to its request.
 #[must_use]
 pub(crate) fn unexpected() -> Failure {
-    Failure::new(Exit::Alarm, "answer_refused", "the vault answered with something that does not fit the request")
+    Failure::new(Exit::Alarm, OwnCode::AnswerRefused, "the vault answered with something that does not fit the request")
 }
 
 /// All items that match.
@@ -205,7 +206,7 @@ pub(crate) fn find_field(
         Ok(item) => (item, None),
         Err(failure) => match name.rsplit_once('/') {
             // The words before the last slash, where the whole is no label.
-            Some((label, field)) if failure.code == "item_unknown" => {
+            Some((label, field)) if failure.code == Code::ItemUnknown.as_str() => {
                 let field = FieldName::parse(field).map_err(|e| Failure::usage(e.to_string()))?;
                 (find_item(session, label, false)?, Some(field))
             }
@@ -230,14 +231,14 @@ pub(crate) fn find_guest(session: &mut Session<'_>, name: &str) -> Result<GuestV
     let mut found = guests.into_iter().filter(|guest| by_id.map_or(guest.name == name, |id| guest.id == id));
     match (found.next(), found.next()) {
         (Some(one), None) => Ok(one),
-        (None, _) => Err(Failure::new(Exit::Refused, "guest_unknown", format!("there is no guest `{name}`"))
+        (None, _) => Err(Failure::new(Exit::Refused, Code::GuestUnknown, format!("there is no guest `{name}`"))
             .hint("strongroom guest list")),
         (Some(_), Some(_)) => Err(Failure::usage(format!("several guests are called `{name}`; name one by its id"))),
     }
 }
 
 fn no_item(name: &str) -> Failure {
-    Failure::new(Exit::Refused, "item_unknown", format!("there is no item `{name}`")).hint("strongroom item list")
+    Failure::new(Exit::Refused, Code::ItemUnknown, format!("there is no item `{name}`")).hint("strongroom item list")
 }
 
 fn ambiguous(name: &str, items: &[&ItemSummary]) -> Failure {
@@ -248,7 +249,7 @@ fn ambiguous(name: &str, items: &[&ItemSummary]) -> Failure {
         .collect();
     Failure::new(
         Exit::Usage,
-        "item_ambiguous",
+        OwnCode::ItemAmbiguous,
         format!("{} items match `{name}`; name one by its id: {}", items.len(), listed.join("; ")),
     )
 }

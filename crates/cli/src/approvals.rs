@@ -2,9 +2,9 @@
 
 use clap::Subcommand;
 use strongroom_client::session::Session;
-use strongroom_client::wire::ApprovalId;
 use strongroom_client::wire::device::{ApprovalAnswer, ApprovalView, DeviceAnswer, DeviceRequest, GrantAdd, Question};
 use strongroom_client::wire::guest::{Call, CryptCall, HttpBody, SignCall, UseCall};
+use strongroom_client::wire::{ApprovalId, Code};
 
 use crate::app::{App, find_field, unexpected};
 use crate::exit::Exit;
@@ -66,7 +66,7 @@ pub(crate) fn run(app: &App, command: &ApprovalsCommand) -> Result<(), Failure> 
         ApprovalsCommand::Answer { approval, allow, item, limits, .. } => app.session(|session| {
             let (_, waiting) = list(session, 0, 0)?;
             let view = waiting.iter().find(|view| view.id == *approval).ok_or_else(|| {
-                Failure::new(Exit::Refused, "approval_unknown", "there is no such pending approval")
+                Failure::new(Exit::Refused, Code::ApprovalUnknown, "there is no such pending approval")
                     .hint("strongroom approvals list")
             })?;
             // What is agreed to is shown before the factor is asked for, also where the answer came with the command.

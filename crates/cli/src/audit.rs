@@ -14,6 +14,7 @@ use strongroom_client::wire::limits::AUDIT_PAGE_MAX;
 use strongroom_client::wire::{Code, Refusal, Timestamp};
 
 use crate::app::{App, unexpected};
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::output::escape;
@@ -190,15 +191,16 @@ fn check(app: &App, path: &Path, fingerprint: Option<&str>) -> Result<(), Failur
     let text = prompt::read_all(path, 4 * 1024 * 1024)?;
     let proof: EventProof =
         serde_json::from_slice(&text).map_err(|_| Failure::usage("that is no proof of an event"))?;
-    let checked = audit::check_proof(&proof)
-        .map_err(|alarm| Failure::new(Exit::Alarm, "proof_refused", format!("the proof does not hold: {alarm}")))?;
+    let checked = audit::check_proof(&proof).map_err(|alarm| {
+        Failure::new(Exit::Alarm, OwnCode::ProofRefused, format!("the proof does not hold: {alarm}"))
+    })?;
     if let Some(expected) = fingerprint {
         let expected = strongroom_client::crypto::sign::Fingerprint::parse(expected)
             .map_err(|_| Failure::usage("that is no fingerprint"))?;
         if expected != checked.fingerprint {
             return Err(Failure::new(
                 Exit::Alarm,
-                "fingerprint_differs",
+                OwnCode::FingerprintDiffers,
                 format!("the proof is of another vault: {}", checked.fingerprint),
             ));
         }

@@ -14,6 +14,7 @@ use strongroom_client::wire::limits::{CRYPT_BYTES_MAX, INLINE_BODY_BYTES_MAX, SI
 use strongroom_client::wire::policy::KeyPurpose;
 
 use crate::app::App;
+use crate::code::OwnCode;
 use crate::failure::Failure;
 use crate::output::{escape, write_out};
 use crate::prompt;
@@ -217,7 +218,8 @@ impl HttpArgs {
     /// Prints an answer: its head where asked for, its body as it comes.
     pub(crate) fn print(&self, app: &App, head: &HttpHead, body: Option<Body<'_>>) -> Result<(), Failure> {
         if app.out.json {
-            return print_http_json(app, head, body);
+            print_http_json(app, head, body)?;
+            return self.judge(head);
         }
         if self.include {
             let mut text = format!("HTTP {}\n", head.status);
@@ -238,10 +240,15 @@ impl HttpArgs {
                 write_out(&chunk[..count])?;
             }
         }
+        self.judge(head)
+    }
+
+    /// Whether the status is what `--fail` takes.
+    fn judge(&self, head: &HttpHead) -> Result<(), Failure> {
         if self.fail && head.status >= 400 {
             return Err(Failure::new(
                 crate::exit::Exit::Refused,
-                "http_status",
+                OwnCode::HttpStatus,
                 format!("the status was {}", head.status),
             ));
         }
@@ -264,7 +271,7 @@ fn print_http_json(app: &App, head: &HttpHead, body: Option<Body<'_>>) -> Result
 
 /// Prints what a consumer other than `http` gave.
 pub(crate) fn print_result(app: &App, result: &UseResult) -> Result<(), Failure> {
-    let tag_refused = || Failure::new(crate::exit::Exit::Refused, "tag_refused", "the tag does not fit");
+    let tag_refused = || Failure::new(crate::exit::Exit::Refused, OwnCode::TagRefused, "the tag does not fit");
     if app.out.json {
         app.out.json_line(result)?;
         // For a program that looks at the exit code alone.

@@ -10,7 +10,7 @@ use strongroom_client::crypto::digest::sha256;
 use strongroom_client::crypto::sign::PublicKey;
 use strongroom_client::profile::{self, DeviceKeys, NewProfile, Profile};
 use strongroom_client::wire::device::{Config, DeviceAdd, DeviceAnswer, DeviceRequest, DeviceView, LogPosition};
-use strongroom_client::wire::{Bytes, DeviceId, VaultId};
+use strongroom_client::wire::{Bytes, Code, DeviceId, VaultId};
 
 use crate::app::{App, unexpected};
 use crate::exit::Exit;
@@ -132,7 +132,7 @@ pub(crate) fn devices(app: &App, command: &DevicesCommand) -> Result<(), Failure
             let (Some(one), None) = (found.next(), found.next()) else {
                 return Err(Failure::new(
                     Exit::Refused,
-                    "device_unknown",
+                    Code::DeviceUnknown,
                     format!("there is no one device `{device}`"),
                 )
                 .hint("strongroom devices list"));

@@ -11,6 +11,7 @@ use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest};
 use strongroom_client::wire::relay::{RelayAnswer, RelayHello};
 
 use crate::app::App;
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::{Failure, chain};
 use crate::output::escape;
@@ -45,7 +46,7 @@ pub(crate) fn run(app: &App) -> Result<(), Failure> {
     let worst = findings.iter().any(|finding| finding.level == Level::Problem);
     app.out.result(&findings, || findings.iter().map(text_of).collect())?;
     if worst {
-        return Err(Failure::new(Exit::Local, "doctor_found_problems", "there are problems; see above"));
+        return Err(Failure::new(Exit::Local, OwnCode::DoctorFoundProblems, "there are problems; see above"));
     }
     Ok(())
 }

@@ -17,13 +17,14 @@ use strongroom_client::profile::ProfileError;
 use strongroom_client::wire::code::Blame;
 use strongroom_client::wire::{Code, Refusal};
 
+use crate::code::{AnyCode, OwnCode};
 use crate::exit::Exit;
 
 /// A failed command.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Failure {
     /// Stable, for programs.
-    pub(crate) code: String,
+    pub(crate) code: &'static str,
     /// One sentence.
     pub(crate) message: String,
     /// The rule that refused.
@@ -41,24 +42,24 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    /// A failure with a code of the command's own.
-    pub(crate) fn new(exit: Exit, code: &str, message: impl Into<String>) -> Self {
-        Self { code: code.to_owned(), message: message.into(), rule: None, hint: None, retry_secs: None, exit }
+    /// A failure that the command itself found.
+    pub(crate) fn new(exit: Exit, code: impl Into<AnyCode>, message: impl Into<String>) -> Self {
+        Self { code: code.into().as_str(), message: message.into(), rule: None, hint: None, retry_secs: None, exit }
     }
 
     /// An argument that cannot be used.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(Exit::Usage, "usage", message)
+        Self::new(Exit::Usage, OwnCode::Usage, message)
     }
 
     /// Something on this machine, with its cause.
     pub(crate) fn local(doing: impl fmt::Display, source: &dyn Error) -> Self {
-        Self::new(Exit::Local, "local_failed", format!("{doing}: {}", chain(source)))
+        Self::new(Exit::Local, OwnCode::LocalFailed, format!("{doing}: {}", chain(source)))
     }
 
     /// The member said no.
     pub(crate) fn cancelled() -> Self {
-        Self::new(Exit::Cancelled, "cancelled", "nothing was changed")
+        Self::new(Exit::Cancelled, Code::Cancelled, "nothing was changed")
     }
 
     /// With what to type next.
@@ -78,9 +79,9 @@ impl From<ClientError> for Failure {
             ClientError::Profile(error) => error.into(),
             ClientError::Alarm(alarm) => alarm.into(),
             ClientError::Factor(error) => error.into(),
-            ClientError::TooLarge => Self::new(Exit::Usage, "too_large", message),
-            ClientError::Answer => Self::new(Exit::Alarm, "answer_refused", message),
-            _ => Self::new(Exit::Bug, "bug", message),
+            ClientError::TooLarge => Self::new(Exit::Usage, OwnCode::TooLarge, message),
+            ClientError::Answer => Self::new(Exit::Alarm, OwnCode::AnswerRefused, message),
+            _ => Self::new(Exit::Bug, Code::Bug, message),
         }
     }
 }
@@ -102,7 +103,7 @@ impl From<Refusal> for Failure {
         };
         let hint = refusal.hint.clone().or_else(|| hint_for(refusal.code).map(str::to_owned));
         Self {
-            code: refusal.code.as_str().to_owned(),
+            code: refusal.code.as_str(),
             message: refusal.to_string(),
             rule: refusal.rule,
             hint,
@@ -114,7 +115,7 @@ impl From<Refusal> for Failure {
 
 impl From<LogAlarm> for Failure {
     fn from(alarm: LogAlarm) -> Self {
-        Self::new(Exit::Alarm, "log_alarm", format!("ALARM: {alarm}. Nothing was confirmed."))
+        Self::new(Exit::Alarm, OwnCode::LogAlarm, format!("ALARM: {alarm}. Nothing was confirmed."))
             .hint("do not unlock again on this host; compare with another device: strongroom audit verify")
     }
 }
@@ -123,23 +124,23 @@ impl From<ProfileError> for Failure {
     fn from(error: ProfileError) -> Self {
         let message = chain(&error);
         match error {
-            ProfileError::Missing { .. } => Self::new(Exit::Locked, "no_vault", message)
+            ProfileError::Missing { .. } => Self::new(Exit::Locked, OwnCode::NoVault, message)
                 .hint("strongroom create, or on an enrolled device: strongroom devices add"),
             ProfileError::Exists { .. } => {
-                Self::new(Exit::Usage, "profile_exists", message).hint("choose another with --profile NAME")
+                Self::new(Exit::Usage, OwnCode::ProfileExists, message).hint("choose another with --profile NAME")
             }
             ProfileError::Name => Self::usage(message),
             ProfileError::SeenBackwards | ProfileError::Damaged { .. } => {
-                Self::new(Exit::Alarm, "profile_damaged", message).hint("strongroom doctor")
+                Self::new(Exit::Alarm, OwnCode::ProfileDamaged, message).hint("strongroom doctor")
             }
-            _ => Self::new(Exit::Local, "file_failed", message),
+            _ => Self::new(Exit::Local, OwnCode::FileFailed, message),
         }
     }
 }
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
-        Self::new(Exit::Local, "file_failed", chain(&error))
+        Self::new(Exit::Local, OwnCode::FileFailed, chain(&error))
     }
 }
 
@@ -149,20 +150,20 @@ impl From<FactorError> for Failure {
         match error {
             FactorError::Passphrase(PassphraseError::Params(_)) => Self::new(
                 Exit::Alarm,
-                "kdf_refused",
+                OwnCode::KdfRefused,
                 format!("ALARM: the vault's settings for stretching the passphrase were changed: {message}"),
             ),
-            FactorError::NoInput => Self::new(Exit::Local, "no_input", message)
+            FactorError::NoInput => Self::new(Exit::Local, OwnCode::NoInput, message)
                 .hint("set STRONGROOM_PASSPHRASE_FILE, or use --passphrase-stdin"),
-            FactorError::Input(_) => Self::new(Exit::Local, "no_input", message),
-            _ => Self::new(Exit::Usage, "factor_unusable", message),
+            FactorError::Input(_) => Self::new(Exit::Local, OwnCode::NoInput, message),
+            _ => Self::new(Exit::Usage, OwnCode::FactorUnusable, message),
         }
     }
 }
 
 impl From<PassphraseWeak> for Failure {
     fn from(weak: PassphraseWeak) -> Self {
-        Self::new(Exit::Usage, Code::PassphraseWeak.as_str(), weak.to_string())
+        Self::new(Exit::Usage, Code::PassphraseWeak, weak.to_string())
             .hint("strongroom generate --words 6 makes one that is strong")
     }
 }
@@ -171,10 +172,10 @@ impl From<DeliverError> for Failure {
     fn from(error: DeliverError) -> Self {
         let message = chain(&error);
         let code = match error {
-            DeliverError::NoClipboard(_) => "no_clipboard",
-            DeliverError::Clipboard(_) => "clipboard_failed",
-            DeliverError::Exec { .. } => "exec_failed",
-            _ => "value_refused",
+            DeliverError::NoClipboard(_) => OwnCode::NoClipboard.into(),
+            DeliverError::Clipboard(_) => OwnCode::ClipboardFailed.into(),
+            DeliverError::Exec { .. } => OwnCode::ExecFailed.into(),
+            _ => AnyCode::from(Code::ValueRefused),
         };
         Self::new(Exit::Local, code, message)
     }
@@ -214,23 +215,23 @@ pub(crate) fn chain(error: &dyn Error) -> String {
 fn connect(error: &ConnectError, message: String) -> Failure {
     match error {
         ConnectError::Unreachable { .. } => {
-            Failure::new(Exit::Unreachable, "unreachable", message).hint("strongroom serve")
+            Failure::new(Exit::Unreachable, OwnCode::Unreachable, message).hint("strongroom serve")
         }
         ConnectError::Channel(
             ChannelError::Certificate | ChannelError::Epoch | ChannelError::Signature | ChannelError::Vault,
         ) => Failure::new(
             Exit::Alarm,
-            "vault_not_authentic",
+            OwnCode::VaultNotAuthentic,
             format!("ALARM: the other end is not the vault that this device pinned: {message}. Nothing was sent."),
         )
         .hint("do not type the passphrase; find out who answers at the socket: strongroom doctor"),
         ConnectError::Channel(_) | ConnectError::Protocol { .. } => {
-            Failure::new(Exit::Alarm, "channel_refused", message)
+            Failure::new(Exit::Alarm, Code::ChannelRefused, message)
         }
-        ConnectError::TurnedAway => Failure::new(Exit::Refused, "turned_away", message)
+        ConnectError::TurnedAway => Failure::new(Exit::Refused, OwnCode::TurnedAway, message)
             .hint("on another device: strongroom devices list, or strongroom guest list"),
-        ConnectError::Upload(_) => Failure::new(Exit::Local, "upload_failed", message),
-        _ => Failure::new(Exit::Unreachable, "connection_lost", message),
+        ConnectError::Upload(_) => Failure::new(Exit::Local, OwnCode::UploadFailed, message),
+        _ => Failure::new(Exit::Unreachable, OwnCode::ConnectionLost, message),
     }
 }
 

@@ -11,6 +11,7 @@ use strongroom_client::wire::Bytes;
 use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest, GuestAdd, GuestKind, GuestView};
 
 use crate::app::{App, find_guest, unexpected};
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
@@ -98,7 +99,7 @@ fn add(app: &App, name: &str, kind: GuestKind, key_file: Option<PathBuf>) -> Res
         None => GuestKey::path(profile.folder(), name)?,
     };
     if path.exists() {
-        return Err(Failure::new(Exit::Usage, "key_file_exists", format!("{} is there already", path.display()))
+        return Err(Failure::new(Exit::Usage, OwnCode::KeyFileExists, format!("{} is there already", path.display()))
             .hint("choose another name, or --key-file FILE"));
     }
     let sign = SigningKey::generate(&mut os_rng());

@@ -20,6 +20,7 @@ use strongroom_import::{BadRow, Head, ImportRefused, Kind, NotCarried, Record, S
 use zeroize::Zeroizing;
 
 use crate::app::{App, unexpected};
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::{Failure, chain};
 use crate::output::{escape, write_out};
@@ -221,7 +222,7 @@ fn run_child(app: &App, head: &Head, file: &[u8]) -> Result<Result<Read, ImportR
         let writer = scope.spawn(move || write_request(input, head, file));
         let mut read = Read::default();
         for record in read_records(output) {
-            match record.map_err(|e| Failure::new(Exit::Local, "import_failed", chain(&e)))? {
+            match record.map_err(|e| Failure::new(Exit::Local, OwnCode::ImportFailed, chain(&e)))? {
                 Record::Item(item) => read.items.push(item),
                 Record::NotCarried(line) => read.not_carried.push(line),
                 Record::BadRow(row) => read.bad_rows.push(row),
@@ -325,7 +326,7 @@ fn fetch_all(session: &mut Session<'_>, mut progress: impl FnMut(u64, u64)) -> R
 }
 
 fn refused(refused: ImportRefused) -> Failure {
-    Failure::new(Exit::Usage, "import_refused", refused.to_string()).hint("strongroom import --help")
+    Failure::new(Exit::Usage, OwnCode::ImportRefused, refused.to_string()).hint("strongroom import --help")
 }
 
 fn listed(heading: &str, lines: &[String], in_all: u64) -> String {

@@ -7,6 +7,7 @@
 mod command;
 
 mod app;
+mod code;
 mod exit;
 mod failure;
 mod human;
@@ -34,5 +35,6 @@ mod shell;
 mod uses;
 mod vault;
 
+pub use code::OwnCode;
 pub use command::{commands, leaves, run};
 pub use exit::Exit;

@@ -13,6 +13,7 @@ use rmcp::{ServerHandler, ServiceExt as _, tool, tool_handler, tool_router};
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::human;
@@ -52,7 +53,8 @@ pub(crate) fn run(app: &App, args: &Mcp) -> Result<(), Failure> {
         .build()
         .map_err(|e| Failure::local("the MCP server", &e))?;
     runtime.block_on(async {
-        let failed = |e: &dyn std::error::Error| Failure::new(Exit::Local, "mcp_failed", crate::failure::chain(e));
+        let failed =
+            |e: &dyn std::error::Error| Failure::new(Exit::Local, OwnCode::McpFailed, crate::failure::chain(e));
         let served = Server::new(desk).serve(rmcp::transport::stdio()).await.map_err(|e| failed(&e))?;
         served.waiting().await.map(drop).map_err(|e| failed(&e))
     })

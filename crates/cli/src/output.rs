@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal as _, Write as _};
 
 use serde::Serialize;
+use strongroom_client::wire::Code;
 
 use crate::exit::Exit;
 use crate::failure::Failure;
@@ -33,7 +34,7 @@ impl Out {
     /// When standard output is closed.
     pub(crate) fn json_line<T: Serialize>(self, value: &T) -> Result<(), Failure> {
         let mut line = serde_json::to_string(value)
-            .map_err(|e| Failure::new(Exit::Bug, "bug", format!("an answer has no JSON form: {e}")))?;
+            .map_err(|e| Failure::new(Exit::Bug, Code::Bug, format!("an answer has no JSON form: {e}")))?;
         line.push('\n');
         write_out(line.as_bytes())
     }

@@ -15,6 +15,7 @@ use strongroom_client::wire::{Reference, SecretValue};
 
 use crate::app::{App, find_field, unexpected};
 use crate::call::{CryptArgs, SignArgs, print_result};
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::prompt;
@@ -154,7 +155,7 @@ fn start_holder(value: &SecretValue) -> Result<(), Failure> {
     if said == 1 {
         Ok(())
     } else {
-        Err(Failure::new(Exit::Local, "clipboard_failed", "the clipboard did not take the value"))
+        Err(Failure::new(Exit::Local, OwnCode::ClipboardFailed, "the clipboard did not take the value"))
     }
 }
 

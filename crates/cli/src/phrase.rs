@@ -8,6 +8,7 @@ use strongroom_client::files;
 use zeroize::Zeroizing;
 
 use crate::app::App;
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 use crate::prompt::Prompter;
@@ -17,7 +18,7 @@ pub(crate) fn can_be_shown(app: &App) -> Result<(), Failure> {
     if app.out.json || app.global.no_input || !crate::output::to_terminal() {
         return Err(Failure::new(
             Exit::Usage,
-            "phrase_not_shown",
+            OwnCode::PhraseNotShown,
             "the recovery phrase is shown at a terminal only, and never as JSON",
         )
         .hint("--phrase-to-file FILE writes it to a new file that only you can read"));

@@ -11,6 +11,7 @@ use strongroom_client::wire::device::{SlotKind, SlotView};
 use strongroom_client::wire::limits::ITEM_BYTES_MAX;
 use zeroize::Zeroizing;
 
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::Failure;
 
@@ -113,11 +114,8 @@ impl Prompter {
                 })
         };
         // Where several fit, the first that was added: the member's own, however they have changed it since.
-        slots
-            .iter()
-            .filter(fits)
-            .min_by_key(|slot| (slot.added_at, slot.id))
-            .ok_or_else(|| FactorError::NoSlot { kind, name: self.slot.clone() })
+        let first = slots.iter().filter(fits).min_by_key(|slot| (slot.added_at, slot.id));
+        first.ok_or_else(|| FactorError::NoSlot { kind, name: self.slot.clone() })
     }
 }
 
@@ -195,7 +193,7 @@ fn without_line_end(mut text: Zeroizing<String>) -> Zeroizing<String> {
 }
 
 fn no_terminal() -> Failure {
-    Failure::new(Exit::Local, "no_input", "this needs an answer, and there is no terminal to ask at")
+    Failure::new(Exit::Local, OwnCode::NoInput, "this needs an answer, and there is no terminal to ask at")
 }
 
 const ENOENT: i32 = 2;

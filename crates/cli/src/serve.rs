@@ -15,6 +15,7 @@ use strongroom_jail::{FIRST_INHERITED, inherited_socket};
 use strongroom_services::{Audience, ServicesConfig};
 
 use crate::app::App;
+use crate::code::OwnCode;
 use crate::exit::Exit;
 use crate::failure::{Failure, chain};
 use crate::output::Out;
@@ -73,7 +74,7 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     if !vault_program.is_file() {
         return Err(Failure::new(
             Exit::Local,
-            "vault_program_missing",
+            OwnCode::VaultProgramMissing,
             format!("{} is not there", vault_program.display()),
         )
         .hint("--vault-program PATH"));
@@ -89,7 +90,7 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     announce(app, socket, data);
     runtime()?
         .block_on(strongroom_host::run_until_signal(config, services))
-        .map_err(|e| Failure::new(Exit::Local, "serve_failed", chain(&e)))
+        .map_err(|e| Failure::new(Exit::Local, OwnCode::ServeFailed, chain(&e)))
 }
 
 /// The services process: relays sealed frames between the socket for clients and the host.
@@ -102,7 +103,9 @@ pub(crate) fn services(args: &ServicesArgs) -> Result<(), Failure> {
         host.set_nonblocking(true).map_err(failed)?;
         let bus = LinkBus::connect(tokio::net::UnixStream::from_std(host).map_err(failed)?);
         let config = ServicesConfig::new(listener, env!("CARGO_PKG_VERSION"));
-        strongroom_services::run(config, bus).await.map_err(|e| Failure::new(Exit::Local, "services_failed", chain(&e)))
+        strongroom_services::run(config, bus)
+            .await
+            .map_err(|e| Failure::new(Exit::Local, OwnCode::ServicesFailed, chain(&e)))
     })
 }
 

@@ -10,7 +10,7 @@ use strongroom_client::wire::guest::{
     UseResult,
 };
 use strongroom_client::wire::policy::Consumer;
-use strongroom_client::wire::{ApprovalId, HandleId, Reference};
+use strongroom_client::wire::{ApprovalId, Code, HandleId, Reference};
 
 use crate::app::{App, unexpected};
 use crate::call::{CryptArgs, HttpArgs, SignArgs, print_result};
@@ -129,7 +129,9 @@ pub(crate) fn run(app: &App, args: &Use) -> Result<(), Failure> {
     let key = load_key(app, &args.guest)?;
     act(app, args, &mut Gateway::new(&key)).map_err(|failure| {
         // What only the member can type is no hint for a guest.
-        let for_member = ["vault_locked", "guest_suspended", "session_required"].contains(&failure.code.as_str());
+        let for_member = [Code::VaultLocked, Code::GuestSuspended, Code::SessionRequired]
+            .iter()
+            .any(|code| failure.code == code.as_str());
         if for_member { Failure { hint: None, ..failure } } else { failure }
     })
 }
@@ -264,7 +266,7 @@ fn find(gateway: &mut Gateway<'_>, name: &str, consumer: Consumer) -> Result<Ref
         [one] => Ok((*one).clone()),
         [] => Err(Failure::new(
             Exit::Refused,
-            "reference_unknown",
+            Code::ReferenceUnknown,
             format!("nothing called `{name}` was granted for {consumer}"),
         )
         .hint("strongroom use list, or strongroom use request")),
@@ -295,7 +297,7 @@ fn pending_failure(app: &App, pending: &Pending) -> Failure {
     let left = human::relative(pending.expires_at);
     Failure::new(
         Exit::Pending,
-        "approval_pending",
+        Code::ApprovalPending,
         format!("the member has been asked ({}, expires {left})", pending.approval),
     )
     .hint(format!("strongroom use poll {} --secs 60, or --wait", pending.approval))

@@ -21,7 +21,7 @@ use strongroom_crypto::sign::{SigningKey, Statement};
 use strongroom_wire::device::{
     CheckpointProof, DeviceAnswer, DeviceRequest, Kdf, LogPosition, SlotKind, SlotView, Status, Unlocked, VaultState,
 };
-use strongroom_wire::{SlotId, Timestamp, VaultId};
+use strongroom_wire::{Bytes, SlotId, Timestamp, VaultId};
 
 /// Counts how often a factor was asked for.
 struct Counted(usize);
@@ -154,18 +154,41 @@ fn an_older_channel_certificate_is_refused() {
 
 #[test]
 fn weakened_settings_are_refused_before_the_passphrase_is_stretched() {
-    let (dir, socket) = place();
-    let vault = FakeVault::new();
-    let profile = profile(dir.path(), &socket, vault.identity.public(), b"", &LogPosition::default());
-    let asked = serve_device(socket, vault, profile.sign_key().public(), |_, request| match request {
-        DeviceRequest::Status {} => status(VaultState::Locked),
-        DeviceRequest::SlotList {} => DeviceAnswer::Slots { slots: vec![slot(1_024)] },
-        other => panic!("{other:?}"),
-    });
-    let mut factors = Counted(0);
-    let refused = open::open(&mut Session::new(&profile, &mut factors), None).unwrap_err();
-    assert!(matches!(refused, ClientError::Factor(FactorError::Passphrase(PassphraseError::Params(_)))), "{refused:?}");
-    assert!(!asked.lock().unwrap().iter().any(|body| body.contains("unlock")));
+    let kdf = Kdf { salt: bytes(&[5; 16]), memory_kib: 65_536, passes: 3, lanes: 4 };
+    for changed in [
+        Some(Kdf { memory_kib: 1_024, ..kdf.clone() }),
+        Some(Kdf { memory_kib: 65_535, ..kdf.clone() }),
+        Some(Kdf { memory_kib: 1_048_577, ..kdf.clone() }),
+        Some(Kdf { memory_kib: u32::MAX, ..kdf.clone() }),
+        Some(Kdf { passes: 2, ..kdf.clone() }),
+        Some(Kdf { passes: 0, ..kdf.clone() }),
+        Some(Kdf { passes: u32::MAX, ..kdf.clone() }),
+        Some(Kdf { lanes: 1, ..kdf.clone() }),
+        Some(Kdf { salt: bytes(&[]), ..kdf.clone() }),
+        Some(Kdf { salt: bytes(&[5; 8]), ..kdf.clone() }),
+        None,
+    ] {
+        let (dir, socket) = place();
+        let vault = FakeVault::new();
+        let profile = profile(dir.path(), &socket, vault.identity.public(), b"", &LogPosition::default());
+        let params = changed.clone();
+        let asked = serve_device(socket, vault, profile.sign_key().public(), move |_, request| match request {
+            DeviceRequest::Status {} => status(VaultState::Locked),
+            DeviceRequest::SlotList {} => {
+                DeviceAnswer::Slots { slots: vec![SlotView { kdf: params.clone(), ..slot(0) }] }
+            }
+            other => panic!("{other:?}"),
+        });
+        let mut factors = Counted(0);
+        let refused = open::open(&mut Session::new(&profile, &mut factors), None).unwrap_err();
+        let params_are_there = changed.as_ref().is_some_and(|kdf| kdf.salt.0.len() == 16);
+        match refused {
+            ClientError::Factor(FactorError::Passphrase(PassphraseError::Params(_))) if params_are_there => {}
+            ClientError::Factor(FactorError::NoKdf) if !params_are_there => {}
+            other => panic!("{changed:?}: {other:?}"),
+        }
+        assert!(!asked.lock().unwrap().iter().any(|body| body.contains("unlock")));
+    }
 }
 
 #[test]
@@ -195,6 +218,101 @@ fn a_log_that_was_cut_or_forked_is_not_confirmed() {
         assert!(matches!(&refused, ClientError::Alarm(alarm) if *alarm == expected), "{refused:?}");
         assert!(!asked.lock().unwrap().iter().any(|body| body.contains("log_confirm")));
         assert_eq!(profile.seen().unwrap(), seen);
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_key_vault_or_epoch_is_not_confirmed() {
+    type Forge = fn(&FakeVault, CheckpointProof) -> CheckpointProof;
+    fn certified(proof: &CheckpointProof, by: &SigningKey, id: [u8; 16], epoch: u32) -> Vec<u8> {
+        let audit_key = strongroom_crypto::sign::PublicKey::from_bytes(&proof.audit_key.0).unwrap();
+        by.sign(&Statement::AuditCertificate { vault: &id, audit_key: &audit_key, epoch }).to_vec()
+    }
+    let forgeries: [(&str, Forge); 6] = [
+        ("a key that the server vouches for", |vault, proof| CheckpointProof {
+            audit_certificate: Bytes(certified(&proof, &SigningKey::generate(&mut os_rng()), vault.id.0, 1)),
+            ..proof
+        }),
+        ("a key that another vault vouches for", |vault, proof| CheckpointProof {
+            audit_certificate: Bytes(certified(&proof, &vault.identity, [8; 16], 1)),
+            ..proof
+        }),
+        ("a key of another epoch", |vault, proof| CheckpointProof {
+            audit_certificate: Bytes(certified(&proof, &vault.identity, vault.id.0, 2)),
+            ..proof
+        }),
+        ("another key with the certificate of the right one", |vault, proof| CheckpointProof {
+            audit_key: checkpoint(vault, 6, 1).audit_key,
+            ..proof
+        }),
+        ("the note of another key", |vault, proof| CheckpointProof { note: checkpoint(vault, 7, 1).note, ..proof }),
+        ("a note with another size", |_, proof| CheckpointProof {
+            note: proof.note.replace("\n7\n", "\n8\n"),
+            ..proof
+        }),
+    ];
+    for (name, forge) in forgeries {
+        let (dir, socket) = place();
+        let vault = FakeVault::new();
+        let profile = profile(dir.path(), &socket, vault.identity.public(), b"", &LogPosition::default());
+        let asked = serve_device(socket, vault, profile.sign_key().public(), move |vault, request| match request {
+            DeviceRequest::Status {} => status(VaultState::Locked),
+            DeviceRequest::SlotList {} => DeviceAnswer::Slots { slots: vec![slot(65_536)] },
+            DeviceRequest::Unlock(_) => DeviceAnswer::Unlocked(Unlocked {
+                session_until: Timestamp(1),
+                open_until: Timestamp(1),
+                checkpoint: forge(vault, checkpoint(vault, 7, 1)),
+            }),
+            other => panic!("{other:?}"),
+        });
+        let mut factors = Counted(0);
+        let refused = open::open(&mut Session::new(&profile, &mut factors), None).unwrap_err();
+        let alarmed = matches!(
+            refused,
+            ClientError::Alarm(LogAlarm::Uncertified | LogAlarm::Checkpoint { why: "its signature does not verify" })
+        );
+        assert!(alarmed, "{name}: {refused:?}");
+        assert!(!asked.lock().unwrap().iter().any(|body| body.contains("log_confirm")), "{name}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_too_large_malformed_or_to_another_request_is_refused() {
+    for attack in ["larger than a frame", "unknown field", "another stream", "another answer", "no JSON"] {
+        let (dir, socket) = place();
+        let vault = FakeVault::new();
+        let profile = profile(dir.path(), &socket, vault.identity.public(), b"", &LogPosition::default());
+        let device = profile.sign_key().public();
+        listen(socket, move |wire| {
+            let Some(mut served) = welcome(wire, &vault, device) else { return true };
+            let Some(envelope) = served.request() else { return true };
+            let stream = envelope.stream;
+            let payload = match attack {
+                "another answer" => {
+                    format!("{{\"stream\":{stream},\"result\":{{\"Ok\":{{\"slots\":{{\"slots\":[]}}}}}}}}")
+                }
+                "unknown field" => {
+                    format!("{{\"stream\":{stream},\"result\":{{\"Ok\":{{\"done\":{{}}}}}},\"more\":1}}")
+                }
+                "another stream" => format!("{{\"stream\":{},\"result\":{{\"Ok\":{{\"done\":{{}}}}}}}}", stream + 1),
+                _ => "[".repeat(10_000),
+            };
+            let mut frame = served.channel.seal_frame(2, payload.as_bytes()).unwrap();
+            if attack == "larger than a frame" {
+                frame.resize(strongroom_wire::limits::SEALED_FRAME_BYTES_MAX + 1, 0);
+            }
+            served.wire.send(&frame);
+            true
+        });
+        let mut factors = Counted(0);
+        let refused = Session::new(&profile, &mut factors).slots();
+        if attack == "another answer" {
+            // The shape that the others are changes of.
+            assert_eq!(refused.unwrap(), []);
+            continue;
+        }
+        let refused = refused.unwrap_err();
+        assert!(matches!(refused, ClientError::Connect(ConnectError::Protocol { .. })), "{attack}: {refused:?}");
     }
 }
 
