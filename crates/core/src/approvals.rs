@@ -597,6 +597,11 @@ impl<S: Storage> Vault<S> {
                 open.live_mut().approval_deadlines.remove(&id);
             }
         }
+        let ticks = cx.moment.ticks_ms;
+        let Some(open) = self.open.as_mut().filter(|open| open.swept_ticks_ms.saturating_add(SWEEP_MS) <= ticks) else {
+            return;
+        };
+        open.swept_ticks_ms = ticks;
         // What is swept is over already, so a disk that fails loses nothing but room.
         let _ = self.in_transaction(cx, |vault, cx| vault.sweep(now, cx));
     }
@@ -747,3 +752,5 @@ fn approval_id(key: &[u8]) -> Result<ApprovalId, Refusal> {
 const ONCE_SECS: u64 = 300;
 /// Seconds for which the answer to a question can be polled.
 const KEPT_SECS: u64 = 3_600;
+/// How often what is over is looked for: a vault that nobody uses has nothing to do.
+const SWEEP_MS: u64 = 60_000;

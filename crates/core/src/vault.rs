@@ -162,6 +162,8 @@ pub(crate) struct Open {
     pub(crate) running: BTreeMap<u64, Running>,
     pub(crate) next_run: u64,
     pub(crate) waiting: Vec<Waiting>,
+    /// When what is over was removed last, in ticks.
+    pub(crate) swept_ticks_ms: u64,
     /// The number of the approvals for which those who wait were last looked at.
     pub(crate) answered_number: u64,
     /// Requests that presented a credential and wait for their confirmation.
@@ -208,6 +210,7 @@ impl Open {
             running: BTreeMap::new(),
             next_run: 1,
             waiting: Vec::new(),
+            swept_ticks_ms: 0,
             answered_number: 0,
             presented: HashMap::new(),
         }
