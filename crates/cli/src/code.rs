@@ -17,6 +17,11 @@ macro_rules! own_codes {
             pub fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $text,)* }
             }
+
+            #[cfg(test)]
+            fn meaning(self) -> &'static str {
+                match self { $(Self::$name => $meaning,)* }
+            }
         }
     };
 }
@@ -90,6 +95,15 @@ impl From<OwnCode> for AnyCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_page_of_errors_has_every_code() {
+        let page = include_str!("../../../docs/errors.md");
+        for code in OwnCode::ALL {
+            let row = format!("| `{}` | {} |\n", code.as_str(), code.meaning());
+            assert!(page.contains(&row), "docs/errors.md lacks this row: {row}");
+        }
+    }
 
     #[test]
     fn no_code_stands_for_two_things() {
