@@ -30,8 +30,9 @@ pub fn bind(path: &Path, audience: Audience) -> io::Result<UnixListener> {
         DirBuilder::new().recursive(true).mode(folder_mode).create(folder)?;
     }
     clear_the_way(path)?;
-    // Bound under a umask that lets nobody else in, so that there is no moment with a wider mode.
-    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o177));
+    // Bound under a umask that lets nobody else in, so that there is no moment with a wider mode. It is the whole process's, so
+    // it leaves the owner's bits alone: another thread may be making a folder.
+    let before = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let bound = UnixListener::bind(path);
     rustix::process::umask(before);
     let listener = bound?;
