@@ -9,13 +9,11 @@ use std::process::Command;
 pub(crate) fn check() -> Result<String, String> {
     let (files, tests) = (tracked()?, tests()?);
     let (mut wrong, mut long) = (Vec::new(), Vec::new());
+    let private = private_places()?;
     for path in &files {
         let Ok(text) = fs::read_to_string(path) else { continue };
-        // This file spells them out, and lock files name where crates come from.
-        if !path.ends_with("xtask/src/repository.rs") && !path.ends_with("Cargo.lock") {
-            let found = FORBIDDEN.iter().filter(|forbidden| text.contains(**forbidden));
-            wrong.extend(found.map(|forbidden| format!("{path}: holds `{forbidden}`")));
-        }
+        let found = private.iter().filter(|place| text.contains(place.as_str()));
+        wrong.extend(found.map(|place| format!("{path}: holds `{place}`, a path of this machine")));
         let lines = text.lines().count();
         if path.ends_with(".rs") && lines > LINES_USUAL_MAX {
             long.push(format!("{path}: {lines} lines, usually two ideas"));
@@ -110,20 +108,16 @@ fn tracked() -> Result<Vec<String>, String> {
     Ok(String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect())
 }
 
-const FORBIDDEN: &[&str] = &[
-    "../shared",
-    "/work/",
-    "/root/.cargo",
-    "/root/.rustup",
-    "/root/.pyenv",
-    "index.crates.io",
-    "static.crates.io",
-    "pypi.org",
-    "pythonhosted.org",
-    "registry.npmjs",
-    "deb.debian.org",
-    "proxy.golang.org",
-];
+/// Where this checkout lies, and where its user's tools do.
+fn private_places() -> Result<Vec<String>, String> {
+    let here = std::env::current_dir().map_err(|error| format!("this folder: {error}"))?;
+    let home = std::env::var("HOME").unwrap_or_default();
+    let tools = [".cargo", ".rustup"].map(|folder| format!("{home}/{folder}"));
+    // A folder right below the root may be called as any of ours is.
+    let here = (here.components().count() > 2).then(|| format!("{}/", here.display()));
+    Ok(here.into_iter().chain(tools.into_iter().filter(|_| home.len() > 1)).collect())
+}
+
 const LINES_USUAL_MAX: usize = 800;
 
 #[cfg(test)]
