@@ -203,7 +203,6 @@ impl<'p> Session<'p> {
     /// Sends one request, and once more under the same id where the connection broke or the vault process could not be
     /// reached.
     fn send(&mut self, ask: &Ask) -> Result<DeviceAnswer, ClientError> {
-        let mut again = true;
         let mut broke = None;
         loop {
             self.connect()?;
@@ -213,15 +212,14 @@ impl<'p> Session<'p> {
                     return credential::open_kept_outcome(self.profile, ask.id, &sealed);
                 }
                 Ok(answer) => return Ok(answer),
-                Err(error) if again && may_repeat(&error) => {
-                    again = false;
+                Err(error) if broke.is_none() && may_repeat(&error) => {
                     self.connection = None;
                     broke = Some(error);
                     thread::sleep(REPEAT_AFTER);
                 }
                 // The challenge was used up by the request whose answer was lost: what became of it is not known here.
-                Err(AskError::Refused(refusal)) if refusal.code == Code::FreshRefused && broke.is_some() => {
-                    return Err(broke.unwrap_or_else(|| refusal.into()).into());
+                Err(AskError::Refused(refusal)) if refusal.code == Code::FreshRefused => {
+                    return Err(broke.unwrap_or(AskError::Refused(refusal)).into());
                 }
                 Err(error) => {
                     if matches!(error, AskError::Connection(_)) {

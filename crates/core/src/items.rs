@@ -111,8 +111,13 @@ pub(crate) fn field_key(item: ItemId, name: &FieldName) -> Vec<u8> {
     [item.as_bytes().as_slice(), name.as_str().as_bytes()].concat()
 }
 
+/// Before the version of each entry of a field's history.
+fn history_prefix(item: ItemId, name: &FieldName) -> Vec<u8> {
+    [item.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat()
+}
+
 fn history_key(item: ItemId, name: &FieldName, version: u64) -> Vec<u8> {
-    [item.as_bytes().as_slice(), name.as_str().as_bytes(), &[0], &version.to_be_bytes()].concat()
+    [history_prefix(item, name).as_slice(), &version.to_be_bytes()].concat()
 }
 
 fn origin_key(origin: &Origin) -> Vec<u8> {
@@ -152,6 +157,12 @@ impl<S: Storage> Vault<S> {
                     }
                 }
                 class
+            }
+            // The class of what comes back, and of what it takes the place of.
+            DeviceRequest::ItemRestore { item, version: Some((name, version)) } if self.open.is_some() => {
+                let old: Option<Field> = self.get(Table::History, &history_key(*item, name, *version))?;
+                let current: Option<Field> = self.get(Table::Fields, &field_key(*item, name))?;
+                old.map(|field| field.class).max(current.map(|field| field.class))
             }
             DeviceRequest::ItemShow { .. } => Some(Class::Private),
             DeviceRequest::GrantAdd(grant) => Some(self.class_of_reference(&grant.reference)?),
@@ -422,6 +433,9 @@ impl<S: Storage> Vault<S> {
                 }
                 None => self.next_version(id, &draft.name)?,
             };
+            if draft.class == Class::Critical {
+                self.forget_values(id, &draft.name)?;
+            }
             self.write_field(id, &key, draft, version, now, cx)?;
         }
         for name in remove {
@@ -455,18 +469,27 @@ impl<S: Storage> Vault<S> {
         if let Some(field) = self.get::<Field>(Table::Fields, &field_key(id, name))? {
             return Ok(field.version + 1);
         }
-        let prefix = [id.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat();
-        let newest = self.all::<Field>(Table::History, &prefix)?.iter().map(|(_, field)| field.version).max();
+        let newest =
+            self.all::<Field>(Table::History, &history_prefix(id, name))?.iter().map(|(_, field)| field.version).max();
         Ok(newest.unwrap_or(0) + 1)
     }
 
     fn keep_version(&mut self, id: ItemId, name: &FieldName, field: &Field) -> Result<(), Refusal> {
         self.put(Table::History, &history_key(id, name, field.version), field)?;
         let kept = self.opened()?.0.live.config.history_versions.unwrap_or(limits::HISTORY_VERSIONS_DEFAULT) as usize;
-        let prefix = [id.as_bytes().as_slice(), name.as_str().as_bytes(), &[0]].concat();
-        let versions = self.all::<Field>(Table::History, &prefix)?;
+        let versions = self.all::<Field>(Table::History, &history_prefix(id, name))?;
         for (key, _) in versions.iter().take(versions.len().saturating_sub(kept)) {
             self.delete(Table::History, key)?;
+        }
+        Ok(())
+    }
+
+    /// What becomes critical is in the database no more, nor is what it was before.
+    fn forget_values(&mut self, id: ItemId, name: &FieldName) -> Result<(), Refusal> {
+        for (key, field) in self.all::<Field>(Table::History, &history_prefix(id, name))? {
+            if !matches!(field.value, Value::Credential) {
+                self.delete(Table::History, &key)?;
+            }
         }
         Ok(())
     }
@@ -532,10 +555,6 @@ impl<S: Storage> Vault<S> {
                     .get(Table::History, &history_key(id, &name, version))?
                     .ok_or(Refusal::new(Code::FieldUnknown))?;
                 let reference = Reference { item: id, field: name.clone() };
-                if matches!(old.value, Value::Credential) {
-                    return Err(Refusal::new(Code::ClassRefused)
-                        .detail("Older versions of critical values are not kept; edit the field instead."));
-                }
                 // The value is sealed to its version: it is opened and sealed again as the newest.
                 let value = self.open_value(&reference, &old, None)?;
                 // EXPOSE: into a draft that wipes it.
@@ -686,6 +705,13 @@ impl<S: Storage> Vault<S> {
         let mut item = self.item(id)?;
         if item.import_digest.as_ref() == Some(&digest) {
             return Ok(ImportOutcome::Unchanged);
+        }
+        // A critical value is replaced by whoever presents the credential, not by a file.
+        for field in &draft.fields {
+            let old: Option<Field> = self.get(Table::Fields, &field_key(id, &field.name))?;
+            if old.is_some_and(|old| old.class == Class::Critical) {
+                return Ok(ImportOutcome::Refused);
+            }
         }
         if dry_run {
             return Ok(ImportOutcome::Updated);

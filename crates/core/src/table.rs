@@ -175,6 +175,7 @@ table! {
     ItemEdit          Device  CRITICAL Credential;
     ItemEdit          Device  NONE Factor;
     ItemRemove        Device  NONE Factor;
+    ItemRestore       Device  UP_TO_SECRET Factor; // older critical values are not kept, and nothing takes the place of one
     ItemRestore       Device  NONE Factor;
     ItemImport        Device  UP_TO_SECRET Factor;
     GuestAdd          Device  NONE Credential;

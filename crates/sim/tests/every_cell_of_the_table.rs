@@ -71,7 +71,7 @@ fn device_request(
             | O::DeliverExec
             | O::DeliverExport
     );
-    if class.is_some() != needs_class && operation != O::ItemEdit {
+    if class.is_some() != needs_class && !matches!(operation, O::ItemEdit | O::ItemRestore) {
         return None;
     }
     Some(match operation {
@@ -87,7 +87,13 @@ fn device_request(
         O::ItemAdd => DeviceRequest::ItemAdd(draft(class?)),
         O::ItemEdit => DeviceRequest::ItemEdit(edit(class.map(fields).unwrap_or_default())),
         O::ItemRemove => DeviceRequest::ItemRemove { item: ItemId([1; 16]), purge: false },
-        O::ItemRestore => DeviceRequest::ItemRestore { item: ItemId([1; 16]), version: None },
+        O::ItemRestore => match class {
+            Some(class) => {
+                let Reference { item, field } = target(targets, class);
+                DeviceRequest::ItemRestore { item, version: Some((field, 1)) }
+            }
+            None => DeviceRequest::ItemRestore { item: ItemId([1; 16]), version: None },
+        },
         O::ItemImport => DeviceRequest::ItemImport { drafts: vec![draft(class?)], dry_run: true },
         O::GuestAdd => {
             let key = strongroom_crypto::sign::SigningKey::from_seed(&home.world.rng.bytes()).public();

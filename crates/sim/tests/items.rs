@@ -98,6 +98,45 @@ fn a_secret_value_does_not_become_a_shown_one() {
 }
 
 #[test]
+fn a_critical_value_leaves_no_earlier_one_and_nothing_but_the_credential_replaces_it() {
+    let mut home = Home::new("raised for good");
+    imported(&mut home, vec![foreign("a", b"first")], false);
+    let DeviceAnswer::Items { items, .. } =
+        home.session(&DeviceRequest::ItemList(ListQuery::default())).expect("listed")
+    else {
+        panic!()
+    };
+    let item = items[0].id;
+    set(&mut home, item, "password", Class::Secret, b"second").expect("edited");
+    set(&mut home, item, "password", Class::Critical, b"third").expect("raised");
+    let versions = |home: &mut Home| -> Vec<_> {
+        let of_password = history(home, item).into_iter().filter(|v| v.field == name_of("password"));
+        of_password.map(|v| (v.version, v.current)).collect()
+    };
+    assert_eq!(versions(&mut home), [(3, true)], "what it was is forgotten");
+    set(&mut home, item, "password", Class::Critical, b"fourth").expect("edited");
+    for version in [1, 2, 3, 4] {
+        let restore = DeviceRequest::ItemRestore { item, version: Some((name_of("password"), version)) };
+        assert_eq!(code(home.act(&restore)), Code::ClassRefused);
+    }
+    for dry_run in [true, false] {
+        let again = vec![foreign("a", b"from a file"), foreign("b", b"other")];
+        assert_eq!(imported(&mut home, again, dry_run), [ImportOutcome::Refused, ImportOutcome::Added]);
+    }
+    assert_eq!(imported(&mut home, vec![foreign("a", b"first")], false), [ImportOutcome::Unchanged]);
+    assert_eq!(value(&mut home, item, "password").expect("exported"), b"fourth");
+    home.comes_back();
+    assert_eq!(value(&mut home, item, "password").expect("exported"), b"fourth");
+    // With the credential it may become a secret again, and its critical past still does not come back.
+    let set = vec![field("password", Class::Secret, b"fifth")];
+    let lower = DeviceRequest::ItemEdit(ItemEdit { set, ..edit(item) });
+    assert_eq!(code(home.act(&lower)), Code::CredentialRequired);
+    home.critical(&lower).expect("lowered");
+    let restore = DeviceRequest::ItemRestore { item, version: Some((name_of("password"), 4)) };
+    assert_eq!(code(home.act(&restore)), Code::ClassRefused);
+}
+
+#[test]
 fn as_many_versions_are_kept_as_the_setting_says() {
     let mut home = Home::new("kept");
     let config = Config { history_versions: Some(2), ..Config::default() };
