@@ -83,6 +83,13 @@ impl Api {
         &self.key
     }
 
+    /// Adds an item with its key, which may go to this API alone.
+    pub fn add_item(&self, place: &Place, label: &str) {
+        let host = format!("localhost:{}", self.port);
+        let add = ["item", "add", "api_key", label, "--stdin", "--host", &host, "--allow-private", "--roots"];
+        place.run(add).args([&self.roots]).stdin(self.key()).ok();
+    }
+
     /// Calls with the right key so far.
     #[must_use]
     pub fn calls(&self) -> u64 {

@@ -114,12 +114,7 @@ fn members_vault(place: &mut Place) -> (Canaries, Api) {
     place.create();
     let canaries = Canaries::default();
     let api = Api::start(place, &canaries.text("the key"));
-    let host = format!("localhost:{}", api.port);
-    place
-        .run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"])
-        .args([&api.roots])
-        .stdin(api.key())
-        .ok();
+    api.add_item(place, "Weather");
     place.say("item add totp Code --stdin").stdin(canaries.otpauth("the generator")).ok();
     place.say("item add crypt_key Archive --stdin").stdin(canaries.key("the archive's key")).ok();
     place.run(["item", "add", "signing_key", "Release", "--generate"]).ok();

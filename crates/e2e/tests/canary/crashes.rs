@@ -27,10 +27,7 @@ impl Crashing {
         let phrase = fs::read_to_string(place.path("kit")).expect("the kit");
         canaries.add("the recovery phrase", phrase.trim().as_bytes());
         let api = Api::start(&place, &canaries.text("api key"));
-        let host = format!("localhost:{}", api.port);
-        let add =
-            place.run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"]);
-        add.args([&api.roots]).stdin(api.key()).ok();
+        api.add_item(&place, "Weather");
         place.say("guest add helper").ok();
         place.say("grant add --guest helper Weather http --mode always").ok();
         Self { place, canaries, api }

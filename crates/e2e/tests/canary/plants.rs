@@ -28,10 +28,7 @@ fn a_planted_leak_is_found_in_every_place() {
 
     // An API whose echo no mask can know, and one that is told a secret in a body; both by an agent.
     let api = Api::start(&place, &canaries.text("echoed"));
-    let host = format!("localhost:{}", api.port);
-    let add =
-        place.run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"]);
-    add.args([&api.roots]).stdin(api.key()).ok();
+    api.add_item(&place, "Weather");
     place.run(["item", "add", "crypt_key", "Archive", "--generate"]).ok();
     place.say("guest add helper").ok();
     place.say("grant add --guest helper Weather http --mode always --method POST").ok();

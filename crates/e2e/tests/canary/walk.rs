@@ -115,12 +115,7 @@ fn item_add(walk: &mut Walk) {
     }
     w.learn_key("Git");
     w.learn_key("Release");
-    let host = format!("localhost:{}", w.api.port);
-    w.place
-        .run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"])
-        .args([&w.api.roots])
-        .stdin(w.api.key())
-        .ok();
+    w.api.add_item(&w.place, "Weather");
     let wrong = w.place.write("wrong", w.text("a wrong passphrase"));
     w.say("item add note Other --stdin").stdin(w.text("refused note")).passphrase(&wrong).refused(1, "fresh_refused");
 }
