@@ -244,7 +244,10 @@ fn call_lines(call: &UseCall) -> Vec<(&'static str, String)> {
             CryptCall::Rewrap { ciphertext, .. } => ("rewrap", format!("{} bytes", ciphertext.0.len())),
             CryptCall::Mac { message } => ("mac", content(&message.0)),
             CryptCall::VerifyMac { message, .. } => ("verify", content(&message.0)),
-            CryptCall::Derive { purpose, .. } => ("derive", format!("a key for {purpose}")),
+            CryptCall::Derive { purpose, .. } => (
+                "derive",
+                format!("a key for {purpose}, which the guest may then use in every way, within this grant's limits"),
+            ),
         }),
     }
     lines

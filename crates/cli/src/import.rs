@@ -296,14 +296,15 @@ fn fetch_all(session: &mut Session<'_>, mut progress: impl FnMut(u64, u64)) -> R
     let DeviceAnswer::Status(status) = session.ask(&DeviceRequest::Status {})? else { return Err(unexpected()) };
     let total = status.items.unwrap_or(0);
     let mut items: Vec<ExportItem> = Vec::new();
-    let mut last: Option<ItemId> = None;
     let mut after = None;
     loop {
+        // An item is on one page, whole.
+        let mut of_page: HashMap<ItemId, usize> = HashMap::new();
         let (values, next) = deliver::fetch_page(session, after)?;
         for delivered in values {
             let summary = delivered.item.ok_or_else(unexpected)?;
-            if last != Some(summary.id) {
-                last = Some(summary.id);
+            let at = *of_page.entry(summary.id).or_insert(items.len());
+            if at == items.len() {
                 items.push(ExportItem {
                     item_type: summary.item_type,
                     label: summary.label,
@@ -312,7 +313,7 @@ fn fetch_all(session: &mut Session<'_>, mut progress: impl FnMut(u64, u64)) -> R
                     origin: None,
                 });
             }
-            let item = items.last_mut().ok_or_else(unexpected)?;
+            let item = &mut items[at];
             let class = item.item_type.class_of(delivered.reference.field.as_str());
             item.fields.push(ExportField { name: delivered.reference.field, class, value: delivered.value });
         }

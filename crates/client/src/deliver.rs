@@ -13,6 +13,7 @@ use std::time::Duration;
 use arboard::Clipboard;
 use strongroom_crypto::digest::{equal, sha256};
 use strongroom_wire::device::{DeliverRequest, DeliveredValue, DeviceAnswer, DeviceRequest};
+use strongroom_wire::limits::ITEM_FIELDS_MAX;
 use strongroom_wire::policy::Consumer;
 use strongroom_wire::{ItemId, Reference, SecretValue};
 
@@ -42,7 +43,8 @@ pub fn fetch(
     }
 }
 
-/// Takes a page of everything out for `export`; the second part names the item to go on after.
+/// Takes a page of everything out for `export`, critical values included, for which the credential is presented; the second part
+/// names the item to go on after.
 ///
 /// # Errors
 /// What the vault refused.
@@ -56,10 +58,13 @@ pub fn fetch_page(
         after,
         program: None,
     });
-    match session.ask(&request)? {
-        DeviceAnswer::Delivered { values, next } => Ok((values, next)),
-        _ => Err(ClientError::Answer),
+    let DeviceAnswer::Delivered { mut values, critical, next } = session.ask(&request)? else {
+        return Err(ClientError::Answer);
+    };
+    for some in critical.chunks(ITEM_FIELDS_MAX) {
+        values.extend(fetch(session, Consumer::Export, some.to_vec(), None)?);
     }
+    Ok((values, next))
 }
 
 /// Why a device half did not do its part.

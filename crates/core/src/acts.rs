@@ -55,7 +55,7 @@ impl<S: Storage> Vault<S> {
             R::GuestList {} => self.guest_list()?,
             R::GuestSuspend { guest, suspended } => self.guest_suspend(device, guest, suspended, cx)?,
             R::GuestRevoke { guest } => self.guest_revoke(device, guest, cx)?,
-            R::GrantAdd(add) => DeviceAnswer::Grant(self.grant_add(Actor::Device(device), &add, cx)?.1),
+            R::GrantAdd(add) => DeviceAnswer::Grant(self.grant_add(Actor::Device(device), &add, Vec::new(), cx)?.1),
             R::GrantList { guest } => self.grant_list(guest)?,
             R::GrantRevoke { grant } => self.grant_revoke(device, grant, cx)?,
             R::ApprovalList { after, wait_secs } => return self.approval_list(after, wait_secs, request.to, cx),

@@ -383,7 +383,7 @@ impl<S: Storage> Vault<S> {
                 // Settled first: giving a grant voids the guest's other questions.
                 approval.state = State::Granted {};
                 let done = self.settle_approval(id, &approval, actor, Action::ApprovalAllow, cx)?;
-                self.grant_add(actor, add, cx)?;
+                self.grant_add(actor, add, Vec::new(), cx)?;
                 Ok(done)
             }
             Subject::Use { call, grants, field_version, policy_version, cover } => {

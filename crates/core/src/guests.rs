@@ -42,6 +42,9 @@ pub(crate) struct GuestBody {
 pub(crate) struct Grant {
     pub(crate) given: GrantAdd,
     pub(crate) added_at: Timestamp,
+    /// For a derived key: the grants under which it was derived. Their limits hold for it too, and it ends with any of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) derived_under: Vec<GrantId>,
 }
 
 /// How much of a grant was used.
@@ -52,6 +55,11 @@ pub(crate) struct GrantUse {
     pub(crate) bytes: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) used_at: Option<Timestamp>,
+}
+
+/// The setting that says that the member ended a guest's grant on a derived key.
+pub(crate) fn ended_key(guest: GuestId, item: ItemId) -> Vec<u8> {
+    [b"ended/".as_slice(), guest.as_bytes(), item.as_bytes()].concat()
 }
 
 pub(crate) fn grant_id(key: &[u8]) -> Result<GrantId, Refusal> {
@@ -180,6 +188,7 @@ impl<S: Storage> Vault<S> {
         &mut self,
         actor: Actor,
         add: &GrantAdd,
+        derived_under: Vec<GrantId>,
         cx: &mut Context<'_>,
     ) -> Result<(GrantId, GrantView), Refusal> {
         let refused = |why: &str| Refusal::new(Code::ValueRefused).detail(why.to_owned());
@@ -246,7 +255,7 @@ impl<S: Storage> Vault<S> {
             return Err(Code::TooMany.into());
         }
         let id = GrantId(random_id(cx.rng));
-        let grant = Grant { given: add.clone(), added_at: self.now(cx) };
+        let grant = Grant { given: add.clone(), added_at: self.now(cx), derived_under };
         self.put(Table::Grants, id.as_bytes(), &grant)?;
         self.void_for_guest(Some(add.guest))?;
         let mut event = self.event(actor, Action::GrantAdd, cx);
@@ -280,8 +289,11 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::GrantUnknown))?;
-        rule!(13, self.delete(Table::Grants, id.as_bytes())?, false);
-        self.delete(Table::GrantUses, id.as_bytes())?;
+        rule!(13, self.forget_grant(id)?, ());
+        if !grant.derived_under.is_empty() {
+            // Deriving the key again gives no grant again.
+            self.put(Table::Settings, &ended_key(grant.given.guest, grant.given.reference.item), &true)?;
+        }
         self.void_for_guest(Some(grant.given.guest))?;
         let mut event = self.event(Actor::Device(device), Action::GrantRevoke, cx);
         event.grant = Some(id);
@@ -290,14 +302,25 @@ impl<S: Storage> Vault<S> {
         Ok(DeviceAnswer::Done {})
     }
 
+    /// Removes a grant, and those of keys that were derived under it.
+    pub(crate) fn forget_grant(&mut self, id: GrantId) -> Result<(), Refusal> {
+        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
+            if key == id.as_bytes() || grant.derived_under.contains(&id) {
+                self.delete(Table::Grants, &key)?;
+                self.delete(Table::GrantUses, &key)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Ends every grant on an item that is removed.
     pub(crate) fn end_grants_of(&mut self, item: ItemId, cx: &mut Context<'_>) -> Result<(), Refusal> {
         for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
             if grant.given.reference.item == item {
-                self.delete(Table::Grants, &key)?;
-                self.delete(Table::GrantUses, &key)?;
+                let id = grant_id(&key)?;
+                self.forget_grant(id)?;
                 let mut event = self.event(Actor::Vault, Action::GrantRevoke, cx);
-                event.grant = Some(grant_id(&key)?);
+                event.grant = Some(id);
                 self.log(event, cx)?;
             }
         }

@@ -259,15 +259,21 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         check_draft(&draft)?;
-        if self.disk.count(Table::Items)? >= limits::ITEMS_MAX as u64 {
-            return Err(Refusal::new(Code::TooMany).detail(format!("A vault holds {} items.", limits::ITEMS_MAX)));
-        }
+        self.check_room()?;
         let id = self.new_item_id(&draft.fields, request, cx);
         self.insert(id, draft, None, cx)?;
         let mut event = self.event(Actor::Device(device), Action::ItemAdd, cx);
         event.item = Some(id);
         self.log(event, cx)?;
         self.view(id).map(DeviceAnswer::Item)
+    }
+
+    /// Whether one item more fits into the vault.
+    pub(crate) fn check_room(&mut self) -> Result<(), Refusal> {
+        if self.disk.count(Table::Items)? >= limits::ITEMS_MAX as u64 {
+            return Err(Refusal::new(Code::TooMany).detail(format!("A vault holds {} items.", limits::ITEMS_MAX)));
+        }
+        Ok(())
     }
 
     /// The id of a new item: random, but for one with critical values the request's own, so that a request that was presented
@@ -686,7 +692,7 @@ impl<S: Storage> Vault<S> {
     ) -> Result<ImportOutcome, Refusal> {
         if check_draft(&draft).is_err()
             || self.check_values(&draft.policy, draft.item_type, &draft.fields, cx).is_err()
-            || self.disk.count(Table::Items)? >= limits::ITEMS_MAX as u64
+            || self.check_room().is_err()
         {
             return Ok(ImportOutcome::Refused);
         }

@@ -23,7 +23,7 @@ use strongroom_wire::{
 use crate::approvals::Cover;
 use crate::chains::Contents;
 use crate::consumers::CryptOutput;
-use crate::guests::{Grant, GrantUse, calls_per_minute, grant_id};
+use crate::guests::{Grant, GrantUse, calls_per_minute, ended_key, grant_id};
 use crate::items::{Field, Item, SealedSecret};
 use crate::planted::rule;
 use crate::records::{Storage, Table};
@@ -199,16 +199,19 @@ impl<S: Storage> Vault<S> {
         let unknown = || Refusal::new(Code::ReferenceUnknown);
         let mut grants = Vec::new();
         let mut expired = false;
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
-            let given = grant.given;
+        let all = self.all::<Grant>(Table::Grants, &[])?;
+        let over = |given: &GrantAdd| given.limits.expires_at.is_some_and(|end| rule!(2, end <= now, false));
+        for (key, grant) in &all {
+            let given = &grant.given;
             if given.guest != guest || given.reference != call.reference || given.consumer != consumer {
                 continue;
             }
-            if given.limits.expires_at.is_some_and(|end| rule!(2, end <= now, false)) {
+            let Some(above) = above(&all, grant) else { continue };
+            if over(given) || above.iter().any(|(_, grant)| over(&grant.given)) {
                 expired = true;
                 continue;
             }
-            grants.push((grant_id(&key)?, given));
+            grants.push((grant_id(key)?, given.clone()));
         }
         if grants.is_empty() {
             return Err(if expired { Refusal::new(Code::LimitExpired) } else { unknown() });
@@ -218,6 +221,16 @@ impl<S: Storage> Vault<S> {
         freshness(Operation::of_consumer(consumer), Who::Guest, Some(field.class)).ok_or_else(unknown)?;
         let scoped = self.in_scope(call, &item, grants, now)?;
         let mut matched = scoped.into_matched(item, field)?;
+        // What was derived under a grant is counted under it too.
+        for (key, grant) in &all {
+            if matched.grants.iter().any(|id| key == id.as_bytes()) {
+                for id in &grant.derived_under {
+                    if !matched.grants.contains(id) {
+                        matched.grants.push(*id);
+                    }
+                }
+            }
+        }
         self.check_counts(&mut matched, &call.call, cx)?;
         Ok(matched)
     }
@@ -568,6 +581,7 @@ impl<S: Storage> Vault<S> {
         let id = match known {
             Some(id) => id,
             None => {
+                self.check_room()?;
                 let id = ItemId(random_id(cx.rng));
                 // EXPOSE: into a draft that wipes it; the value is the 32 bytes as they are.
                 let draft = ItemDraft {
@@ -591,22 +605,42 @@ impl<S: Storage> Vault<S> {
         };
         let reference = Reference { item: id, field };
         if let Peer::Guest(guest) = peer {
-            let given = self
-                .all::<Grant>(Table::Grants, &[])?
-                .into_iter()
-                .any(|(_, grant)| grant.given.guest == guest && grant.given.reference == reference);
-            if !given {
-                let add = GrantAdd {
-                    guest,
-                    reference: reference.clone(),
-                    consumer: Consumer::Crypt,
-                    limits: Limits { crypt: operations, ..Limits::default() },
-                    mode: matched.mode,
-                };
-                self.grant_add(Actor::Vault, &add, cx)?;
-            }
+            self.grant_derived(guest, &reference, operations, matched, cx)?;
         }
         Ok(UseResult::Derived { reference })
+    }
+
+    /// Whoever may derive a key may use it, within the limits of what it was derived under.
+    fn grant_derived(
+        &mut self,
+        guest: GuestId,
+        reference: &Reference,
+        crypt: Vec<CryptOperation>,
+        matched: &Matched,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        let Some(first) = matched.grants.first() else { return Ok(()) };
+        if self.get::<bool>(Table::Settings, &ended_key(guest, reference.item))?.unwrap_or(false) {
+            return Ok(());
+        }
+        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
+            if grant.given.guest == guest && grant.given.reference == *reference {
+                if grant.derived_under.is_empty() || grant.derived_under == matched.grants {
+                    return Ok(());
+                }
+                // What it was derived under before may be over by now.
+                self.forget_grant(grant_id(&key)?)?;
+            }
+        }
+        let above: Grant = self.get(Table::Grants, first.as_bytes())?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
+        let add = GrantAdd {
+            guest,
+            reference: reference.clone(),
+            consumer: Consumer::Crypt,
+            limits: Limits { crypt, ..above.given.limits },
+            mode: matched.mode,
+        };
+        self.grant_add(Actor::Vault, &add, matched.grants.clone(), cx).map(|_| ())
     }
 
     /// The member's own use.
@@ -667,8 +701,8 @@ impl<S: Storage> Vault<S> {
         if let Some(program) = &request.program {
             crate::vault::check_text(program)?;
         }
-        let (wanted, next) = match request.references.is_empty() {
-            false => (request.references, None),
+        let (wanted, critical, next) = match request.references.is_empty() {
+            false => (request.references, Vec::new(), None),
             true => self.export_page(request.after)?,
         };
         let mut fields = Vec::new();
@@ -692,17 +726,18 @@ impl<S: Storage> Vault<S> {
             // EXPOSE: the one answer that carries values: for the device half of the consumer that the member named.
             values.push(DeliveredValue { reference, item, value: SecretValue::new(value.expose().to_vec()) });
         }
-        Ok(DeviceAnswer::Delivered { values, next })
+        Ok(DeviceAnswer::Delivered { values, critical, next })
     }
 
-    fn export_page(&mut self, after: Option<ItemId>) -> Result<(Vec<Reference>, Option<ItemId>), Refusal> {
-        let mut references = Vec::new();
+    /// The fields of a page that the database holds, those that it does not, and where the next page begins.
+    fn export_page(&mut self, after: Option<ItemId>) -> Result<ExportPage, Refusal> {
+        let (mut references, mut critical) = (Vec::new(), Vec::new());
         let mut bytes = 0;
         let mut after: Option<Vec<u8>> = after.map(|id| id.as_bytes().to_vec());
         loop {
             let page = self.opened()?.1.scan(Table::Items, &[], after.as_deref(), 64)?;
             if page.is_empty() {
-                return Ok((references, None));
+                return Ok((references, critical, None));
             }
             for (key, record) in page {
                 let id = ItemId(key.as_slice().try_into().map_err(|_| Refusal::new(Code::StoreRefused))?);
@@ -712,16 +747,14 @@ impl<S: Storage> Vault<S> {
                     continue;
                 }
                 for (key, field) in self.all::<Field>(Table::Fields, id.as_bytes())? {
-                    if field.class == Class::Critical {
-                        continue;
-                    }
                     let name = std::str::from_utf8(&key[16..]).map_err(|_| Refusal::new(Code::StoreRefused))?;
                     let field_name = FieldName::parse(name).map_err(|_| Refusal::new(Code::StoreRefused))?;
                     bytes += serde_json::to_vec(&field).map_or(0, |json| json.len()) + 256;
-                    references.push(Reference { item: id, field: field_name });
+                    let of_class = if field.class == Class::Critical { &mut critical } else { &mut references };
+                    of_class.push(Reference { item: id, field: field_name });
                 }
                 if bytes > EXPORT_PAGE_BYTES {
-                    return Ok((references, Some(id)));
+                    return Ok((references, critical, Some(id)));
                 }
             }
         }
@@ -762,6 +795,11 @@ impl<S: Storage> Vault<S> {
         let cover = Cover::of(call, matched)?;
         self.find_cover(guest, &cover, call, matched, cx)
     }
+}
+
+/// The grants under which the key of another was derived; `None` where one of them has ended.
+fn above<'a>(all: &'a [(Vec<u8>, Grant)], grant: &Grant) -> Option<Vec<&'a (Vec<u8>, Grant)>> {
+    grant.derived_under.iter().map(|id| all.iter().find(|(key, _)| key == id.as_bytes())).collect()
 }
 
 /// The grants whose scope holds a call.
@@ -842,6 +880,9 @@ fn inline_bytes(call: &Call) -> u64 {
     };
     bytes as u64
 }
+
+/// Fields to deliver, critical fields, and the item to go on after.
+type ExportPage = (Vec<Reference>, Vec<Reference>, Option<ItemId>);
 
 /// Bytes of sealed values on one page of an export, before the last item.
 const EXPORT_PAGE_BYTES: usize = 128 * 1_024;

@@ -90,13 +90,18 @@ fn imports_come_in_once_and_exports_hold_everything() {
     let report = place.run(["import", "--scope", "shop"]).args([dotenv]).json();
     assert_eq!((report["added"].as_u64(), report["bad_rows_in_all"].as_u64()), (Some(2), Some(1)), "{report}");
 
+    place.say("item add wallet Coins --stdin").stdin("seed words of the coins").ok();
     place.run(["export", "--yes", "--to"]).args([place.path("all.json")]).ok();
     let exported: Value = serde_json::from_slice(&fs::read(place.path("all.json")).unwrap()).unwrap();
-    assert_eq!(exported["items"].as_array().map(|items| items.len() as u64), Some(count + 2));
+    assert_eq!(exported["items"].as_array().map(|items| items.len() as u64), Some(count + 3));
     let text = exported.to_string();
-    for value in
-        ["sample-weather-key-7c1b52f0e94d4d0a", "sample-forge-password", "env-token-22bb33cc", "4111111111111111"]
-    {
+    for value in [
+        "sample-weather-key-7c1b52f0e94d4d0a",
+        "sample-forge-password",
+        "env-token-22bb33cc",
+        "4111111111111111",
+        "seed words of the coins",
+    ] {
         assert!(text.contains(value), "{value}");
     }
     place.run(["export", "--yes", "--to"]).args([place.path("all.json")]).refused(8, "file_failed");
@@ -110,12 +115,7 @@ fn a_guest_calls_an_api_with_a_key_that_it_never_sees() {
     let place = Place::with_vault();
     let key = "bearer-key-5b1c77e0d94f4d0a11";
     let api = Api::start(&place, key);
-    let host = format!("localhost:{}", api.port);
-    place
-        .run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"])
-        .args([&api.roots])
-        .stdin(key)
-        .ok();
+    api.add_item(&place, "Weather");
     let guest = place.path("helper.json");
     place.run(["guest", "add", "helper", "--key-file"]).args([&guest]).ok();
     let helper = |line: &str| place.run(["use", "--key"]).args([&guest]).args(line.split(' '));
@@ -171,12 +171,7 @@ fn a_guest_asks_and_the_member_answers() {
     let place = Place::with_vault();
     let key = "bearer-key-0c1d77e0d94f4d0a22";
     let api = Api::start(&place, key);
-    let host = format!("localhost:{}", api.port);
-    place
-        .run(["item", "add", "api_key", "Weather", "--stdin", "--host", &host, "--allow-private", "--roots"])
-        .args([&api.roots])
-        .stdin(key)
-        .ok();
+    api.add_item(&place, "Weather");
     place.say("guest add helper").ok();
     let helper = |line: &str| place.run(["use", "--guest", "helper"]).args(line.split(' '));
     let waiting = || {

@@ -448,6 +448,53 @@ fn taking_a_host_out_of_the_item_takes_it_out_of_every_grant() {
 }
 
 #[test]
+fn a_derived_key_is_used_within_the_limits_of_what_it_was_derived_under() {
+    let mut home = Home::new("derived limits");
+    let guest = home.guest_add("guest");
+    let key = reference(home.add(key_item("root", KeyPurpose::Derive, b"a root key")), "key");
+    let limited = |limits: Limits| GrantAdd {
+        guest,
+        reference: key.clone(),
+        consumer: Consumer::Crypt,
+        limits: Limits { crypt: vec![CryptOperation::Derive], ..limits },
+        mode: Mode::Always,
+    };
+    let derived = |home: &mut Home| match guest_result(home.use_as(guest, &key, derive(b"one"))) {
+        Ok(GuestAnswer::Used(UseResult::Derived { reference })) => reference,
+        other => panic!("{other:?}"),
+    };
+    // Uses of the derived key are uses of the grant, and end with it.
+    let three = Limits { uses_max: Some(3), ..Limits::default() };
+    let grant = home.try_grant(limited(three)).expect("granted").id;
+    let one = derived(&mut home);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), None);
+    assert_eq!(derived(&mut home), one);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), Some(Code::LimitUses));
+    home.session(&DeviceRequest::GrantRevoke { grant }).expect("ended");
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), Some(Code::ReferenceUnknown));
+    // So does its time.
+    let expires_at = Some(Timestamp(home.world.wall_ms + 60_000));
+    home.try_grant(limited(Limits { expires_at, ..Limits::default() })).expect("granted");
+    assert_eq!(derived(&mut home), one);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), None);
+    home.world.pass_secs(61);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), Some(Code::LimitExpired));
+    // What the member ended does not come back with the next derivation.
+    home.try_grant(limited(Limits::default())).expect("granted");
+    assert_eq!(derived(&mut home), one);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), None);
+    let DeviceAnswer::Grants { grants } = home.session(&DeviceRequest::GrantList { guest: None }).expect("listed")
+    else {
+        panic!()
+    };
+    let of_derived = grants.iter().find(|view| view.grant.reference == one).expect("listed").id;
+    home.session(&DeviceRequest::GrantRevoke { grant: of_derived }).expect("ended");
+    assert_eq!(derived(&mut home), one);
+    assert_eq!(used(&mut home, guest, &one, mac(b"m"), 0), Some(Code::ReferenceUnknown));
+    home.comes_back();
+}
+
+#[test]
 fn a_derived_key_is_answered_as_a_reference_and_is_the_same_item_again() {
     let mut home = Home::new("derived");
     let guest = home.guest_add("guest");

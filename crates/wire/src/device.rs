@@ -300,6 +300,9 @@ pub enum DeviceAnswer {
     Delivered {
         /// The values, in the order asked for.
         values: Vec<DeliveredValue>,
+        /// For a page of an export: its critical fields, to be asked for by name, with the credential.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        critical: Vec<Reference>,
         /// Ask again after this item; absent at the end.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<ItemId>,
