@@ -178,7 +178,9 @@ fn question_text(view: &ApprovalView) -> String {
                 line("content", "NOT SHOWN: the body is streamed");
             }
             if let Some(cover) = covers {
-                let parts: Vec<&str> = [&cover.method, &cover.host, &cover.path_prefix]
+                let operation =
+                    cover.operation.as_ref().map(|operation| format!("any {operation} that the grant allows,"));
+                let parts: Vec<&str> = [&cover.method, &cover.host, &cover.path_prefix, &operation]
                     .into_iter()
                     .flatten()
                     .map(String::as_str)
@@ -216,7 +218,7 @@ fn call_lines(call: &UseCall) -> Vec<(&'static str, String)> {
             lines.extend(http.headers.iter().map(|(name, value)| ("header", format!("{name}: {value}"))));
             match &http.body {
                 HttpBody::Empty => {}
-                HttpBody::Inline(bytes) => lines.push(("body", content(&bytes.0))),
+                HttpBody::Inline(bytes) => lines.extend(content("body", &bytes.0)),
                 HttpBody::Stream { length } => {
                     let length = length.map_or_else(|| "unknown".to_owned(), |bytes| bytes.to_string());
                     lines.push(("body", format!("{length} bytes, streamed")));
@@ -226,44 +228,56 @@ fn call_lines(call: &UseCall) -> Vec<(&'static str, String)> {
                 lines.push(("redirects", "followed inside the grant".to_owned()));
             }
         }
-        Call::Sign(SignCall::Message { message }) => lines.push(("sign", content(&message.0))),
+        Call::Sign(SignCall::Message { message }) => lines.extend(content("sign", &message.0)),
         Call::Sign(SignCall::Ssh { namespace, message }) => {
             lines.push(("namespace", namespace.clone()));
-            lines.push(("sign", content(&message.0)));
+            lines.extend(content("sign", &message.0));
         }
         Call::Sign(SignCall::Jwt { claims, key_id }) => {
             lines.push(("token", serde_json::Value::Object(claims.clone()).to_string()));
             lines.extend(key_id.as_ref().map(|id| ("key id", id.clone())));
         }
         Call::Totp(_) => lines.push(("discloses", "a one-time code".to_owned())),
-        Call::Crypt(crypt) => lines.push(match crypt {
-            CryptCall::Encrypt { plaintext, .. } => ("encrypt", content(&plaintext.0)),
+        Call::Crypt(crypt) => lines.extend(match crypt {
+            CryptCall::Encrypt { plaintext, .. } => content("encrypt", &plaintext.0),
             CryptCall::Decrypt { ciphertext, .. } => {
-                ("decrypt", format!("{} bytes; DISCLOSES the plaintext", ciphertext.0.len()))
+                vec![("decrypt", format!("{} bytes; DISCLOSES the plaintext", ciphertext.0.len()))]
             }
-            CryptCall::Rewrap { ciphertext, .. } => ("rewrap", format!("{} bytes", ciphertext.0.len())),
-            CryptCall::Mac { message } => ("mac", content(&message.0)),
-            CryptCall::VerifyMac { message, .. } => ("verify", content(&message.0)),
-            CryptCall::Derive { purpose, .. } => (
-                "derive",
-                format!("a key for {purpose}, which the guest may then use in every way, within this grant's limits"),
-            ),
+            CryptCall::Rewrap { ciphertext, .. } => vec![("rewrap", format!("{} bytes", ciphertext.0.len()))],
+            CryptCall::Mac { message } => content("mac", &message.0),
+            CryptCall::VerifyMac { message, .. } => content("verify", &message.0),
+            CryptCall::Derive { purpose, .. } => {
+                let what = "which the guest may then use in every way, within this grant's limits";
+                vec![("derive", format!("a key for {purpose}, {what}"))]
+            }
         }),
+    }
+    if let Call::Crypt(
+        CryptCall::Encrypt { context, .. }
+        | CryptCall::Decrypt { context, .. }
+        | CryptCall::Rewrap { context, .. }
+        | CryptCall::Derive { context, .. },
+    ) = &call.call
+        && !context.0.is_empty()
+    {
+        lines.extend(content("context", &context.0));
     }
     lines
 }
 
-/// The whole content, or its head and how much more there is.
-fn content(bytes: &[u8]) -> String {
-    let shown = &bytes[..bytes.len().min(SHOWN_BYTES_MAX)];
-    let text = match std::str::from_utf8(shown) {
-        Ok(text) => text.to_owned(),
-        Err(e) if e.error_len().is_none() && bytes.len() > shown.len() => {
-            String::from_utf8_lossy(&shown[..e.valid_up_to()]).into_owned()
-        }
-        Err(_) => data_encoding::HEXLOWER.encode(&shown[..shown.len().min(SHOWN_BYTES_MAX / 2)]),
+/// The whole content; of a long one its head and its end, and first of all that there is more.
+fn content(name: &'static str, bytes: &[u8]) -> Vec<(&'static str, String)> {
+    let is_text = std::str::from_utf8(bytes).is_ok();
+    let shown = |bytes: &[u8]| match is_text {
+        true => String::from_utf8_lossy(bytes).into_owned(),
+        false => data_encoding::HEXLOWER.encode(bytes),
     };
-    if bytes.len() > SHOWN_BYTES_MAX { format!("{text} … ({} bytes in all)", bytes.len()) } else { text }
+    if bytes.len() <= SHOWN_BYTES_MAX {
+        return vec![(name, shown(bytes))];
+    }
+    let all = format!("NOT SHOWN IN FULL: {} bytes; for all of them: strongroom --json approvals list", bytes.len());
+    let (head, end) = (&bytes[..SHOWN_BYTES_MAX / 2], &bytes[bytes.len() - SHOWN_BYTES_MAX / 2..]);
+    vec![(name, all), ("its head", shown(head)), ("its end", shown(end))]
 }
 
 const WATCH_SECS: u64 = 30;
@@ -311,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn of_a_long_message_the_end_is_seen_and_that_there_is_more() {
+        let long = [b"harmless".to_vec(), vec![b' '; 6_000], b"EVIL TAIL".to_vec()].concat();
+        for (bytes, tail) in
+            [(long.clone(), "EVIL TAIL".to_owned()), ([long, vec![0xff]].concat(), "4c ff".replace(' ', ""))]
+        {
+            let text = format!("{:?}", content("sign", &bytes));
+            assert!(text.contains("NOT SHOWN IN FULL") && text.contains(&tail), "{text}");
+        }
+        // Bytes that are no text are shown whole up to the same length.
+        assert_eq!(content("sign", &[0xff; 4_096]), [("sign", "ff".repeat(4_096))]);
+    }
+
+    #[test]
     fn a_wish_shows_what_is_asked() {
         let wish = GrantWish {
             subject: "the Weather API".into(),
@@ -320,11 +347,5 @@ mod tests {
         };
         let text = question_text(&view(Question::Grant(wish), "r"));
         assert!(text.contains("a grant for http at api.weather.example") && text.contains("    > the Weather API"));
-    }
-
-    #[test]
-    fn long_and_binary_content_is_cut_and_counted() {
-        assert!(content(&[b'x'; 5_000]).ends_with("… (5000 bytes in all)"));
-        assert_eq!(content(&[0xff, 0x00]), "ff00");
     }
 }

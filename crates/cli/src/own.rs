@@ -79,7 +79,7 @@ pub(crate) struct Crypt {
 Examples:
   strongroom exec --env TOKEN=Weather -- ./report.sh
   strongroom exec --env DB_PASSWORD=Database/password --env DB_USER=Database/username -- psql
-  strongroom exec --stdin \"Disk key\" -- cryptsetup open /dev/sdb1 data -"
+  strongroom exec --stdin \"Disk key\" -- cryptsetup open --key-file - /dev/sdb1 data"
 )]
 pub(crate) struct ExecArgs {
     /// A variable of its environment (repeat)

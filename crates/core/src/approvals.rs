@@ -17,7 +17,7 @@ use strongroom_wire::{
 
 use crate::planted::rule;
 use crate::records::{Storage, Table};
-use crate::uses::{Matched, within};
+use crate::uses::{Matched, destination, within};
 use crate::vault::{Audience, Context, Effect, ReplyTo, Vault, check_text, random_id};
 
 /// A question as it lies in the database.
@@ -69,6 +69,8 @@ pub(crate) struct Cover {
     method: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path_prefix: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    operation: Option<String>,
 }
 
 impl Cover {
@@ -80,11 +82,14 @@ impl Cover {
             host: None,
             method: None,
             path_prefix: None,
+            operation: None,
         };
         if let Call::Http(http) = &call.call {
             cover.host = Some(Target::parse(&http.url)?.destination().to_string());
             cover.method = Some(http.method.clone());
             cover.path_prefix.clone_from(&matched.path_prefix);
+        } else {
+            cover.operation = Some(destination(&call.call)?);
         }
         Ok(cover)
     }
@@ -99,6 +104,7 @@ impl Cover {
             && self.consumer == wanted.consumer
             && self.host == wanted.host
             && self.method == wanted.method
+            && self.operation == wanted.operation
             && path_fits
     }
 }
@@ -330,6 +336,7 @@ impl<S: Storage> Vault<S> {
                         host: cover.host.clone(),
                         method: cover.method.clone(),
                         path_prefix: cover.path_prefix.clone(),
+                        operation: cover.operation.clone(),
                     }),
                     content_shown: content_shown(&call.call),
                 },

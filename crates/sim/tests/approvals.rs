@@ -8,10 +8,10 @@ use strongroom_wire::device::{
 };
 use strongroom_wire::event::Action;
 use strongroom_wire::guest::{
-    ApprovalState, Call, GrantWish, GuestAnswer, GuestRequest, HttpBody, HttpCall, UseRequest,
+    ApprovalState, Call, CryptCall, GrantWish, GuestAnswer, GuestRequest, HttpBody, HttpCall, UseRequest,
 };
 use strongroom_wire::policy::{Consumer, HttpPolicy, ItemPolicy, KeyPurpose, Limits, Mode};
-use strongroom_wire::{ApprovalId, Class, Code, GuestId, HandleId, Reference, Refusal};
+use strongroom_wire::{ApprovalId, Bytes, Class, Code, GuestId, HandleId, Reference, Refusal};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
 
@@ -183,6 +183,27 @@ fn asked_once_covers_this_host_method_and_path_for_its_time() {
     assert!(covered(&mut home, get("/v1/items")));
     home.pass_secs(1);
     assert!(!covered(&mut home, get("/v1/items")), "its time is over");
+}
+
+#[test]
+fn asked_once_covers_one_operation() {
+    let mut home = Home::new("ask once to encrypt");
+    let guest = home.guest_add("guest");
+    let key = reference(home.add(key_item("archive", KeyPurpose::Encrypt, b"a key of 32 bytes, or as if it w")), "key");
+    home.grant(guest, &key, Consumer::Crypt, Mode::AskOnce { secs: 600 });
+    let text = || Bytes(b"text".to_vec());
+    let encrypt = || Call::Crypt(CryptCall::Encrypt { plaintext: text(), context: Bytes::default() });
+    let decrypt = || Call::Crypt(CryptCall::Decrypt { ciphertext: text(), context: Bytes::default() });
+    ask(&mut home, guest, &key, encrypt());
+    let view = home.approvals().remove(0);
+    let Question::Use { covers: Some(covers), .. } = &view.question else { panic!() };
+    assert_eq!(covers.operation.as_deref(), Some("encrypt"));
+    home.answer(&view, true).expect("allowed");
+    assert!(matches!(guest_result(home.use_as(guest, &key, encrypt())), Ok(GuestAnswer::Used(_))));
+    assert!(
+        matches!(guest_result(home.use_as(guest, &key, decrypt())), Ok(GuestAnswer::Pending(_))),
+        "another operation"
+    );
 }
 
 #[test]

@@ -767,6 +767,9 @@ pub struct Cover {
     /// The path prefix.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path_prefix: Option<String>,
+    /// For consumers other than `http`: the operation, as the log names it; any message or text for it that the grant allows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub operation: Option<String>,
 }
 
 /// An answer to a question.

@@ -212,7 +212,7 @@ fn is_credential(name: &str) -> bool {
     )
 }
 
-/// Makes some servers see another method, path, host or sender.
+/// Makes some servers see another method, path, host or sender, or take what lies at another path.
 fn is_override(name: &str) -> bool {
     matches!(
         name,
@@ -232,7 +232,10 @@ fn is_override(name: &str) -> bool {
             | "forwarded"
             | "x-cluster-client-ip"
             | "destination"
-    ) || name.starts_with("x-forwarded-")
+            | "x-envoy-original-path"
+            | "x-ms-original-url"
+    ) || name.starts_with("x-forwarded")
+        || name.contains("copy-source")
 }
 
 fn complete(headers: &mut HeaderMap) {
