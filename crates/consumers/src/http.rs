@@ -10,8 +10,8 @@
 //!
 //! **What it does not promise.** hyper's write buffer keeps the last head that was written on a connection until the next one
 //! or until the connection closes, 60 seconds after its last use at most; [`Engine::close_all`] closes them when the vault
-//! locks, and the vault's allocator wipes what is freed. An answer cut in pieces (`Range`) can cut a secret in two that the
-//! mask then does not know.
+//! locks, and the vault's allocator wipes what is freed. A host that answers with parts of itself (in several calls, by a
+//! parameter that it gives a meaning to) can cut a secret in two that the mask then does not know; `Range` is not for guests.
 
 mod aws;
 mod body;
@@ -26,6 +26,7 @@ mod redirect;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -36,7 +37,7 @@ use strongroom_wire::target::{HttpRules, Target};
 use strongroom_wire::{ItemId, Refusal, Timestamp};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use body::{BodyClosed, BodySender, BodySource, BodyStream};
+pub use body::{BodyClosed, BodySender, BodySource, BodyStream, Meter};
 pub use engine::Engine;
 
 /// Who calls: a kind and an id, or anything else that tells callers apart. Connections are never shared between two.
@@ -63,6 +64,8 @@ pub struct HttpJob {
     pub policy: HttpPolicy,
     /// How large bodies may be, and whether cookies come back.
     pub limits: HttpLimits,
+    /// Counts the bytes of bodies, and stops them where the grants have no more.
+    pub meter: Arc<Meter>,
     /// Whether the caller is a guest rather than the member.
     pub for_guest: bool,
     /// The secret.

@@ -150,6 +150,11 @@ impl<S: Storage> Vault<S> {
         }
         if suspended {
             self.void_for_guest(guest)?;
+            self.cancel(|running| match (running.peer, guest) {
+                (Peer::Guest(of), Some(guest)) => of == guest,
+                (Peer::Guest(_), None) => true,
+                _ => false,
+            });
         }
         let action = if suspended { Action::GuestSuspend } else { Action::GuestResume };
         let mut event = self.event(Actor::Device(device), action, cx);
@@ -304,6 +309,7 @@ impl<S: Storage> Vault<S> {
 
     /// Removes a grant, and those of keys that were derived under it.
     pub(crate) fn forget_grant(&mut self, id: GrantId) -> Result<(), Refusal> {
+        self.cancel(|running| running.grants.contains(&id));
         for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
             if key == id.as_bytes() || grant.derived_under.contains(&id) {
                 self.delete(Table::Grants, &key)?;

@@ -407,6 +407,7 @@ impl<S: Storage> Vault<S> {
             self.void_for_item(edit.item)?;
         }
         if policy_changed {
+            self.cancel(|running| running.item == edit.item);
             let mut event = self.event(Actor::Device(device), Action::ItemPolicy, cx);
             event.item = Some(edit.item);
             self.log(event, cx)?;
@@ -513,6 +514,7 @@ impl<S: Storage> Vault<S> {
         }
         self.end_grants_of(id, cx)?;
         self.void_for_item(id)?;
+        self.cancel(|running| running.item == id);
         let action = if purge {
             for (key, _) in self.all::<Field>(Table::Fields, id.as_bytes())? {
                 self.delete(Table::Fields, &key)?;

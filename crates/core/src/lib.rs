@@ -30,7 +30,7 @@ mod settings;
 mod unlock;
 mod uses;
 
-pub use clock::Moment;
+pub use clock::{Clock, Moment};
 pub use items::SealedSecret;
 pub use uses::{HttpDone, HttpRun};
 pub use vault::{Audience, Context, Effect, Input, Peer, ReplyTo, Request, Vault};

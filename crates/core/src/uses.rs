@@ -17,11 +17,12 @@ use strongroom_wire::target::{HttpRules, Target};
 use strongroom_wire::template::{check_crypt, check_template};
 use strongroom_wire::{
     ApprovalId, Class, Code, DeviceId, FieldName, GrantId, GuestId, ItemId, ItemType, Reference, Refusal, SecretValue,
-    limits,
+    Timestamp, limits,
 };
 
 use crate::approvals::Cover;
 use crate::chains::Contents;
+use crate::clock::Clock;
 use crate::consumers::CryptOutput;
 use crate::guests::{Grant, GrantUse, calls_per_minute, ended_key, grant_id};
 use crate::items::{Field, Item, SealedSecret};
@@ -56,6 +57,8 @@ pub struct HttpRun {
     pub bytes_left: Option<u64>,
     /// The secret, to be opened when it is placed.
     pub secret: SealedSecret,
+    /// The vault's time: it signs requests and judges certificates, so no host may turn it back.
+    pub clock: Clock,
 }
 
 /// How an HTTP exchange ended.
@@ -76,9 +79,12 @@ pub struct HttpDone {
 /// An exchange under way.
 pub(crate) struct Running {
     intent: u64,
-    grants: Vec<GrantId>,
-    to: ReplyTo,
-    peer: Peer,
+    pub(crate) grants: Vec<GrantId>,
+    pub(crate) to: ReplyTo,
+    pub(crate) peer: Peer,
+    pub(crate) item: ItemId,
+    /// When the first of the grants ends.
+    pub(crate) until: Option<Timestamp>,
     destination: String,
 }
 
@@ -88,6 +94,9 @@ pub(crate) struct Running {
 struct Intent {
     actor: Actor,
     destination: String,
+    /// Its grants that limit bytes: where nobody knows how many moved, all that was left has.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    metered: Vec<GrantId>,
 }
 
 /// The grants that allow a use, and what they say together.
@@ -99,6 +108,10 @@ pub(crate) struct Matched {
     pub(crate) http: Option<(HttpRules, HttpLimits)>,
     pub(crate) template: Option<SignTemplate>,
     pub(crate) bytes_left: Option<u64>,
+    /// Those of the grants that limit bytes.
+    pub(crate) metered: Vec<GrantId>,
+    /// When the first of the grants ends.
+    pub(crate) until: Option<Timestamp>,
     /// The path prefix of a grant that matched, or the path itself.
     pub(crate) path_prefix: Option<String>,
 }
@@ -241,7 +254,7 @@ impl<S: Storage> Vault<S> {
         call: &UseCall,
         item: &Item,
         grants: Vec<(GrantId, GrantAdd)>,
-        now: strongroom_wire::Timestamp,
+        now: Timestamp,
     ) -> Result<Scoped, Refusal> {
         let mut scoped = Scoped::default();
         let mut miss = None;
@@ -249,6 +262,7 @@ impl<S: Storage> Vault<S> {
             Call::Http(http) => {
                 let policy = item.policy.http.as_ref().ok_or(Refusal::new(Code::PolicyMissing))?;
                 let target = Target::parse(&http.url)?;
+                let mut elsewhere = Vec::new();
                 for (id, given) in grants {
                     let http_limits = given.limits.http.clone().unwrap_or_default();
                     let rules = HttpRules::new(policy, &http_limits);
@@ -269,8 +283,14 @@ impl<S: Storage> Vault<S> {
                             });
                             scoped.grants.push((id, given));
                         }
-                        Err(refusal) => miss = Some(refusal),
+                        Err(refusal) => {
+                            miss = Some(refusal);
+                            elsewhere.push(rules);
+                        }
                     }
+                }
+                if let Some((rules, _)) = &mut scoped.http {
+                    elsewhere.into_iter().for_each(|other| rules.leave_out(other));
                 }
             }
             Call::Sign(sign) => {
@@ -278,11 +298,17 @@ impl<S: Storage> Vault<S> {
                 for (id, given) in grants {
                     match check_template(sign, key, given.limits.sign.as_ref(), true, now) {
                         Ok(()) => {
-                            scoped.template = given.limits.sign.clone().or(scoped.template);
+                            scoped.template = match (scoped.template.take(), &given.limits.sign) {
+                                (Some(joined), Some(template)) => Some(joined.join(template)?),
+                                (one, template) => one.or_else(|| template.clone()),
+                            };
                             scoped.grants.push((id, given));
                         }
                         Err(refusal) => miss = Some(refusal),
                     }
+                }
+                if scoped.grants.len() > 1 {
+                    check_template(sign, key, scoped.template.as_ref(), true, now)?;
                 }
             }
             Call::Totp(_) => scoped.grants = grants,
@@ -311,6 +337,7 @@ impl<S: Storage> Vault<S> {
             let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
             let used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
             let limits = &grant.given.limits;
+            matched.until = matched.until.into_iter().chain(limits.expires_at).min();
             if limits.uses_max.is_some_and(|max| used.uses >= max) {
                 return Err(Code::LimitUses.into());
             }
@@ -326,6 +353,7 @@ impl<S: Storage> Vault<S> {
                 if self.opened()?.0.running.values().any(|running| running.grants.contains(&id)) {
                     return Err(Refusal::new(Code::Busy).retry_secs(1));
                 }
+                matched.metered.push(id);
                 matched.bytes_left = Some(matched.bytes_left.map_or(left, |other| other.min(left)));
             }
             let (open, _) = self.opened()?;
@@ -416,14 +444,16 @@ impl<S: Storage> Vault<S> {
         let secret = self.sealed_secret(&reference, &matched.field)?;
         let destination = intent.destination.clone().unwrap_or_default();
         let index = self.opened()?.0.ledger.size();
-        let record = Intent { actor: intent.actor, destination: destination.clone() };
+        let record = Intent { actor: intent.actor, destination: destination.clone(), metered: matched.metered.clone() };
         self.put(Table::Intents, &index.to_be_bytes(), &record)?;
         let logged = self.log(intent, cx)?;
         debug_assert_eq!(index, logged);
         let (open, _) = self.opened()?;
         let run = open.next_run;
         open.next_run += 1;
-        open.running.insert(run, Running { intent: index, grants: matched.grants, to, peer, destination });
+        let (item, until) = (reference.item, matched.until);
+        open.running.insert(run, Running { intent: index, grants: matched.grants, to, peer, item, until, destination });
+        let clock = self.clock;
         self.effects.push(Effect::Http(Box::new(HttpRun {
             run,
             to,
@@ -437,8 +467,30 @@ impl<S: Storage> Vault<S> {
             limits: http_limits,
             bytes_left: matched.bytes_left,
             secret,
+            clock,
         })));
         Ok(())
+    }
+
+    /// Breaks off exchanges whose ground is gone. Each still ends with its outcome.
+    pub(crate) fn cancel(&mut self, which: impl Fn(&Running) -> bool) {
+        let Some(open) = &self.open else { return };
+        let mut runs: Vec<u64> =
+            open.running.iter().filter(|(_, running)| which(running)).map(|(run, _)| *run).collect();
+        runs.sort_unstable();
+        self.effects.extend(runs.into_iter().map(Effect::HttpCancel));
+    }
+
+    /// Breaks off what runs under a grant that has ended by itself.
+    pub(crate) fn cancel_expired(&mut self, cx: &Context<'_>) {
+        let now = self.now(cx);
+        self.cancel(|running| running.until.is_some_and(|until| until <= now));
+        if let Some(open) = &mut self.open {
+            // Told once.
+            for running in open.running.values_mut() {
+                running.until = running.until.filter(|until| *until > now);
+            }
+        }
     }
 
     /// An exchange ended: its outcome becomes durable before its end reaches whoever asked.
@@ -491,6 +543,9 @@ impl<S: Storage> Vault<S> {
         self.in_transaction(cx, |vault, cx| {
             for (key, intent) in &intents {
                 vault.delete(Table::Intents, key)?;
+                for id in &intent.metered {
+                    vault.use_up(*id)?;
+                }
                 let index = key.as_slice().try_into().map(u64::from_be_bytes).ok();
                 let mut outcome = vault.event(intent.actor, Action::UseOutcome, cx);
                 outcome.intent = index;
@@ -500,6 +555,17 @@ impl<S: Storage> Vault<S> {
             }
             Ok(())
         })
+    }
+
+    /// Takes all the bytes that a grant had left.
+    fn use_up(&mut self, id: GrantId) -> Result<(), Refusal> {
+        let grant: Option<Grant> = self.get(Table::Grants, id.as_bytes())?;
+        if let Some(max) = grant.and_then(|grant| grant.given.limits.bytes_max) {
+            let mut used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
+            used.bytes = used.bytes.max(max);
+            self.put(Table::GrantUses, id.as_bytes(), &used)?;
+        }
+        Ok(())
     }
 
     /// The consumers that are done at once.
@@ -670,6 +736,8 @@ impl<S: Storage> Vault<S> {
             http: None,
             template: None,
             bytes_left: None,
+            metered: Vec::new(),
+            until: None,
             path_prefix: None,
         };
         let intent = self.event(Actor::Device(device), Action::UseIntent, cx);
@@ -824,6 +892,8 @@ impl Scoped {
             http: self.http,
             template: self.template,
             bytes_left: None,
+            metered: Vec::new(),
+            until: None,
             path_prefix: self.path_prefix,
         })
     }

@@ -91,6 +91,8 @@ pub enum Effect {
     Http(Box<HttpRun>),
     /// The outcome of an exchange is durable: end its body.
     HttpEnd(ReplyTo),
+    /// Break off this HTTP exchange: its end is told as that of any other.
+    HttpCancel(u64),
     /// Break off every HTTP exchange and forget its keys.
     HttpAbort,
     /// Tell every device, or every device and guest.
@@ -312,7 +314,9 @@ impl<S: Storage> Vault<S> {
         let deadlines = open.live.approval_deadlines.values();
         let approvals = deadlines.map(|at| moment.ticks_ms + at.0.saturating_sub(now.0).saturating_add(1));
         let waits = open.waiting.iter().map(|waiting| waiting.until_ticks_ms);
-        approvals.chain(waits).chain([open.open_until_ticks_ms]).min()
+        let ends = open.running.values().filter_map(|running| running.until);
+        let ends = ends.map(|at| moment.ticks_ms + at.0.saturating_sub(now.0));
+        approvals.chain(waits).chain(ends).chain([open.open_until_ticks_ms]).min()
     }
 
     /// Takes an input. What comes of it is handed out by [`flush`](Self::flush).
@@ -325,6 +329,7 @@ impl<S: Storage> Vault<S> {
                 if let Some(open) = &mut self.open {
                     open.waiting.retain(|waiting| waiting.to.channel != channel);
                 }
+                self.cancel(|running| running.to.channel == channel);
             }
             Input::Tick => self.tick(cx),
         }
@@ -675,6 +680,7 @@ impl<S: Storage> Vault<S> {
             self.lock_now(Actor::Vault, cx);
             return;
         }
+        self.cancel_expired(cx);
         self.expire_approvals(cx);
     }
 }
@@ -691,6 +697,8 @@ fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
         // The bytes of the answer have left already; its outcome will be `unknown`.
         Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
         Effect::HttpAbort => Some(Effect::HttpAbort),
+        // What ended their ground was not written, so they go on.
+        Effect::HttpCancel(_) => None,
         Effect::Tell(..) | Effect::Disconnect(_) | Effect::Notice(_) | Effect::Deleted => None,
     }
 }

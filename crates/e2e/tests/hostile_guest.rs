@@ -423,3 +423,30 @@ fn no_hour() -> String {
     let hour = (secs / 3_600 + 12) % 24;
     format!("--hours {hour:02}:00-{hour:02}:30")
 }
+
+/// A body that is still coming stops with the grant under which it came, and its outcome says so.
+#[test]
+fn an_answer_ends_with_its_grant() {
+    let place = Place::with_vault();
+    let api = Api::start(&place, "bearer-key-77b0c1d2e3f4a5b6c7");
+    api.add_item(&place, "Weather");
+    let key = place.path("helper.json");
+    place.run(["guest", "add", "helper", "--key-file"]).args([&key]).ok();
+    for (end, calls) in [("grant revoke", 1), ("guest suspend helper", 2)] {
+        let grant = place.say("grant add --guest helper Weather http --mode always").json();
+        let call = place.run(["use", "--key"]).args([&key]).args(["http", "Weather", &api.url("/v1/stall")]).start();
+        assert!(processes::until(10, || api.calls() == calls));
+        match end {
+            "grant revoke" => place.run(["grant", "revoke", grant["id"].as_str().expect("an id")]).ok(),
+            suspend => place.say(suspend).ok(),
+        };
+        let started = processes::now();
+        let ended = call.wait();
+        assert!(started.elapsed().as_secs() < 5 && ended.code != Some(0), "{ended:?}");
+        let events = place.say("audit list --count 20").json();
+        let outcomes = events.as_array().expect("events").iter();
+        let outcomes: Vec<&Value> = outcomes.filter(|event| event["event"]["action"] == "use.outcome").collect();
+        let last = outcomes.iter().max_by_key(|event| event["index"].as_u64()).expect("an outcome");
+        assert_eq!(last["event"]["code"], "cancelled", "{events}");
+    }
+}

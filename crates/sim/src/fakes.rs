@@ -13,6 +13,8 @@ use strongroom_wire::{Bytes, Code, ItemId, Refusal, Timestamp};
 pub struct Fakes {
     /// What they were shown, in order.
     pub shown: Vec<(Consumer, Vec<u8>)>,
+    /// The templates that signatures were made under.
+    pub templates: Vec<Option<SignTemplate>>,
     /// Whether the next call fails.
     pub failing: bool,
 }
@@ -47,6 +49,7 @@ impl Consumers for Fakes {
         _rng: &mut dyn CryptoRng,
     ) -> Result<UseResult, Refusal> {
         strongroom_wire::template::check_template(call, policy, template, for_guest, now)?;
+        self.templates.push(template.cloned());
         let signature = Bytes::from(self.show(Consumer::Sign, secret)?);
         Ok(UseResult::Signature { signature, algorithm: policy.algorithm })
     }

@@ -1,6 +1,6 @@
 //! Guests and grants: every limit is kept by the vault, absent and forbidden answer alike, and an end takes effect at once.
 
-use strongroom_core::HttpDone;
+use strongroom_core::{Effect, HttpDone, Input};
 use strongroom_sim::home::{
     api_key, code, derive, field, get, guest_result, http, http_policy, key_item, login, mac, reference, sign, totp,
     totp_item,
@@ -8,9 +8,12 @@ use strongroom_sim::home::{
 use strongroom_sim::world::Answer;
 use strongroom_sim::{Fault, Home, fakes};
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, GrantAdd, ItemEdit};
+use strongroom_wire::event::Action;
 use strongroom_wire::guest::{Call, CryptCall, GuestAnswer, GuestRequest, HttpBody, HttpCall, SignCall, UseResult};
 use strongroom_wire::items::ItemDraft;
-use strongroom_wire::policy::{Consumer, CryptOperation, Hours, HttpLimits, KeyPurpose, Limits, Mode, SignTemplate};
+use strongroom_wire::policy::{
+    Consumer, CryptOperation, Hours, HttpLimits, JwtTemplate, KeyPurpose, Limits, Mode, SignTemplate,
+};
 use strongroom_wire::{Bytes, Class, Code, GuestId, ItemId, Reference, Timestamp};
 
 const KEY: &[u8] = b"0123456789abcdef0123456789abcdef";
@@ -542,4 +545,149 @@ fn a_wallet_and_what_is_shown_are_never_a_guests() {
     let add =
         GrantAdd { guest, reference: note, consumer: Consumer::Totp, limits: Limits::default(), mode: Mode::Always };
     assert_eq!(code(home.try_grant(add)), Code::ClassRefused);
+}
+
+fn within(prefix: &str, methods: &[&str]) -> Limits {
+    let http = HttpLimits {
+        path_prefixes: vec![prefix.into()],
+        methods: methods.iter().map(ToString::to_string).collect(),
+        ..HttpLimits::default()
+    };
+    Limits { http: Some(http), ..Limits::default() }
+}
+
+#[test]
+fn a_redirect_does_not_lead_where_a_stricter_grant_speaks() {
+    let mut home = Home::new("redirect");
+    let guest = home.guest_add("guest");
+    let key = with_key(&mut home);
+    home.grant(guest, &key, Consumer::Http, Mode::Always);
+    home.grant_within(guest, &key, Consumer::Http, Mode::Ask, within("/admin", &["GET"]));
+    let Answer::Http(run) = home.use_as(guest, &key, get("/open")) else { panic!("refused") };
+    let there =
+        |path: &str| run.0.rules.check("GET", &format!("https://api.example.com{path}").parse().expect("a URL"));
+    assert_eq!(there("/elsewhere"), Ok(()));
+    assert_eq!(there("/admin/users").map_err(|refusal| refusal.code), Err(Code::LimitPath));
+    home.world.http_done(run.0.run, HttpDone { status: Some(200), head_sent: true, ..HttpDone::default() });
+    // Asked for directly, the member is asked.
+    let Ok(GuestAnswer::Pending(_)) = guest_result(home.use_as(guest, &key, get("/admin/users"))) else { panic!() };
+}
+
+#[test]
+fn of_several_templates_all_shape_what_is_signed() {
+    let mut home = Home::new("templates");
+    let guest = home.guest_add("guest");
+    let key = reference(home.add(key_item("k", KeyPurpose::Jwt, b"a key")), "private_key");
+    let template = |fixed: serde_json::Value, free: &[&str], lifetime_secs_max| {
+        let jwt = JwtTemplate {
+            fixed: fixed.as_object().expect("claims").clone(),
+            free: free.iter().map(ToString::to_string).collect(),
+            lifetime_secs_max,
+        };
+        Limits { sign: Some(SignTemplate { jwt: Some(jwt), ..SignTemplate::default() }), ..Limits::default() }
+    };
+    let jwt = |claims: serde_json::Value| {
+        Call::Sign(SignCall::Jwt { claims: claims.as_object().expect("claims").clone(), key_id: None })
+    };
+    let shop = template(serde_json::json!({"aud": "shop"}), &["role"], 3_600);
+    home.grant_within(guest, &key, Consumer::Sign, Mode::Always, shop);
+    let guests = template(serde_json::json!({"role": "guest"}), &["aud"], 60);
+    home.grant_within(guest, &key, Consumer::Sign, Mode::Always, guests);
+    assert_eq!(used(&mut home, guest, &key, jwt(serde_json::json!({})), 0), None);
+    let template = home.fakes.templates.pop().expect("signed").expect("with a template").jwt.expect("of claims");
+    let fixed = serde_json::json!({"aud": "shop", "role": "guest"});
+    assert_eq!((serde_json::Value::Object(template.fixed), template.lifetime_secs_max), (fixed, 60));
+    assert!(template.free.is_empty());
+    // Two that contradict each other allow nothing that both speak for.
+    let fixed = serde_json::json!({"aud": "bank", "role": "guest"}).as_object().expect("claims").clone();
+    let bank = SignTemplate {
+        jwt: Some(JwtTemplate { fixed, free: Vec::new(), lifetime_secs_max: 60 }),
+        ..SignTemplate::default()
+    };
+    let bank = Limits { sign: Some(bank), ..Limits::default() };
+    home.grant_within(guest, &key, Consumer::Sign, Mode::Always, bank);
+    assert_eq!(used(&mut home, guest, &key, jwt(serde_json::json!({})), 0), Some(Code::LimitOperation));
+    assert_eq!(used(&mut home, guest, &key, jwt(serde_json::json!({"aud": "shop"})), 0), None);
+}
+
+#[test]
+fn where_nobody_knows_how_many_bytes_moved_all_that_was_left_has() {
+    for lock in [true, false] {
+        let mut home = Home::new("unknown bytes");
+        let guest = home.guest_add("guest");
+        let key = with_key(&mut home);
+        let limits = Limits { bytes_max: Some(1_000), ..Limits::default() };
+        home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
+        assert_eq!(used(&mut home, guest, &key, get("/"), 10), None);
+        let Answer::Http(run) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+        assert_eq!(run.0.bytes_left, Some(990));
+        if lock {
+            home.lock();
+            home.enter();
+        } else {
+            home.comes_back();
+        }
+        assert_eq!(used(&mut home, guest, &key, get("/"), 0), Some(Code::LimitBytes));
+    }
+}
+
+#[test]
+fn an_exchange_ends_with_what_allowed_it() {
+    type End = fn(&mut Home, GuestId, strongroom_wire::GrantId, &Reference, u32);
+    let ends: [(&str, End); 7] = [
+        ("the grant", |home, _, grant, _, _| {
+            home.session(&DeviceRequest::GrantRevoke { grant }).expect("ended");
+        }),
+        ("the guest waits", |home, guest, _, _, _| {
+            home.session(&DeviceRequest::GuestSuspend { guest: Some(guest), suspended: true }).expect("done");
+        }),
+        ("all guests wait", |home, _, _, _, _| {
+            home.session(&DeviceRequest::GuestSuspend { guest: None, suspended: true }).expect("done");
+        }),
+        ("the item", |home, _, _, key, _| {
+            home.act(&DeviceRequest::ItemRemove { item: key.item, purge: false }).expect("removed");
+        }),
+        ("where the item may go", |home, _, _, key, _| {
+            let mut policy = http_policy();
+            policy.hosts.truncate(1);
+            let policy = strongroom_wire::policy::ItemPolicy { http: Some(policy), key: None };
+            home.act(&DeviceRequest::ItemEdit(ItemEdit {
+                item: key.item,
+                if_version: None,
+                label: None,
+                tags: None,
+                set: Vec::new(),
+                remove: Vec::new(),
+                policy: Some(policy),
+            }))
+            .expect("narrowed");
+        }),
+        ("the time", |home, _, _, _, _| home.pass_secs(100)),
+        ("the channel", |home, _, _, _, channel| {
+            home.world.tell(Input::ChannelClosed(channel));
+            home.world.flush();
+        }),
+    ];
+    for (what, end) in ends {
+        let mut home = Home::new(what);
+        let (guest, other) = (home.guest_add("guest"), home.guest_add("other"));
+        let key = with_key(&mut home);
+        let limits = Limits { expires_at: Some(Timestamp(home.wall_ms + 100_000)), ..Limits::default() };
+        let grant = home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
+        let free = with_key(&mut home);
+        home.grant(other, &free, Consumer::Http, Mode::Always);
+        let Answer::Http(run) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+        let Answer::Http(others) = home.use_as(other, &free, get("/")) else { panic!("refused") };
+        home.world.told.clear();
+        end(&mut home, guest, grant, &key, run.0.to.channel);
+        let cancelled = |number| home.told.iter().any(|told| matches!(told, Effect::HttpCancel(run) if *run == number));
+        assert!(cancelled(run.0.run), "{what}");
+        assert_eq!(cancelled(others.0.run), what == "all guests wait", "{what}");
+        // Its outcome is written all the same.
+        let size = home.events().len();
+        let done = HttpDone { refusal: Some(Code::Cancelled.into()), bytes: 7, ..HttpDone::default() };
+        home.world.http_done(run.0.run, done);
+        let outcome = home.events().split_off(size).remove(0);
+        assert_eq!((outcome.action, outcome.bytes), (Action::UseOutcome, Some(7)), "{what}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Streamed bodies: request bodies on their way to a called host, and answers on their way back, each with its window.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,6 +26,7 @@ struct Incoming {
     pieces: mpsc::UnboundedSender<Piece>,
     waiting: Option<mpsc::UnboundedReceiver<Piece>>,
     window: usize,
+    ended: bool,
 }
 
 enum Piece {
@@ -38,20 +39,24 @@ impl Bodies {
     pub(crate) fn expect(&mut self, to: ReplyTo) {
         let (pieces, waiting) = mpsc::unbounded_channel();
         let window = limits::STREAM_WINDOW_BYTES as usize;
-        self.incoming.insert(to, Incoming { pieces, waiting: Some(waiting), window });
+        self.incoming.insert(to, Incoming { pieces, waiting: Some(waiting), window, ended: false });
     }
 
     /// A piece of a request's body.
     ///
     /// # Errors
-    /// The sender did not keep to its window: close the channel.
+    /// The sender did not keep to its window, or sent more after the end: close the channel.
     pub(crate) fn take(&mut self, to: ReplyTo, data: &[u8], last: bool, aborted: bool) -> Result<(), ()> {
         let Some(body) = self.incoming.get_mut(&to) else { return Ok(()) };
+        if body.ended {
+            return Err(());
+        }
         body.window = body.window.checked_sub(data.len()).ok_or(())?;
         if !data.is_empty() {
             let _ = body.pieces.send(Piece::Data(Bytes::copy_from_slice(data)));
         }
         if last || aborted {
+            body.ended = true;
             let _ = body.pieces.send(Piece::End { aborted });
         }
         Ok(())
@@ -93,10 +98,10 @@ impl Bodies {
     }
 
     /// The sink of a call's answer.
-    pub(crate) fn sink(&mut self, to: ReplyTo, told: &mpsc::Sender<Told>) -> (Sink, Rc<RefCell<bool>>) {
+    pub(crate) fn sink(&mut self, to: ReplyTo, told: &mpsc::Sender<Told>) -> (Sink, Rc<Cell<bool>>) {
         let credit = Arc::new(Semaphore::new(limits::STREAM_WINDOW_BYTES as usize));
         self.outgoing.insert(to, Arc::clone(&credit));
-        let head_sent = Rc::new(RefCell::new(false));
+        let head_sent = Rc::new(Cell::new(false));
         (Sink { to, credit, told: told.clone(), head_sent: Rc::clone(&head_sent) }, head_sent)
     }
 
@@ -148,12 +153,12 @@ pub(crate) struct Sink {
     to: ReplyTo,
     credit: Arc<Semaphore>,
     told: mpsc::Sender<Told>,
-    head_sent: Rc<RefCell<bool>>,
+    head_sent: Rc<Cell<bool>>,
 }
 
 impl AnswerSink for Sink {
     async fn head(&mut self, head: HttpHead) -> Result<(), Refusal> {
-        *self.head_sent.borrow_mut() = true;
+        self.head_sent.set(true);
         self.told.send(Told::Head(self.to, head)).await.map_err(|_| Code::Cancelled.into())
     }
 
@@ -162,5 +167,27 @@ impl AnswerSink for Sink {
         let permits = self.credit.acquire_many(count).await.map_err(|_| Refusal::new(Code::Cancelled))?;
         permits.forget();
         self.told.send(Told::Chunk(self.to, chunk)).await.map_err(|_| Code::Cancelled.into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_one_end_and_keeps_to_its_window() {
+        let mut bodies = Bodies::default();
+        let to = ReplyTo { channel: 1, stream: 1 };
+        bodies.expect(to);
+        let window = vec![0; limits::STREAM_WINDOW_BYTES as usize];
+        assert_eq!(bodies.take(to, &window, false, false), Ok(()));
+        assert_eq!(bodies.take(to, b"x", false, false), Err(()));
+        bodies.widen(to, 1);
+        assert_eq!(bodies.take(to, b"x", true, false), Ok(()));
+        for (last, aborted) in [(true, false), (false, true), (false, false)] {
+            assert_eq!(bodies.take(to, b"", last, aborted), Err(()), "an end after the end");
+        }
+        bodies.forget(to);
+        assert_eq!(bodies.take(to, b"x", false, false), Ok(()), "what comes late is dropped");
     }
 }

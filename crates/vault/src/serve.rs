@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use strongroom_consumers::http::{Engine, HttpJob};
+use strongroom_consumers::http::{Engine, HttpJob, HttpOutcome, Meter};
 use strongroom_core::{Audience, Context, Effect, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault};
 use strongroom_crypto::locked;
 use strongroom_crypto::os_rng;
@@ -20,7 +21,7 @@ use strongroom_wire::host::{FromVault, Notice, Ready, Start, State, ToVault};
 use strongroom_wire::{Code, Refusal, Timestamp, limits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, LocalSet};
 use zeroize::Zeroizing;
 
@@ -140,6 +141,14 @@ async fn serve(socket: StdUnixStream, start: Start, mut messages: Messages) -> R
     }
 }
 
+/// An exchange under way.
+struct Exchange {
+    to: ReplyTo,
+    task: AbortHandle,
+    /// Has it end at once, with its outcome.
+    cancel: Option<oneshot::Sender<()>>,
+}
+
 struct Server {
     /// What a header that cannot be used leaves: every request is answered with the reason.
     vault: Result<Vault<FileStore>, Refusal>,
@@ -148,9 +157,8 @@ struct Server {
     engine: std::rc::Rc<Engine<HostTunnels>>,
     tunnels: HostTunnels,
     told: mpsc::Sender<Told>,
-    exchanges: HashMap<u64, AbortHandle>,
-    /// Exchanges whose head was sent and whose body broke off.
-    broken_off: HashMap<u64, ReplyTo>,
+    exchanges: HashMap<u64, Exchange>,
+    /// Those whose head was sent and whose body broke off.
     aborted: Vec<ReplyTo>,
     out: Vec<u8>,
     last_state: Option<State>,
@@ -178,7 +186,6 @@ impl Server {
             tunnels,
             told,
             exchanges: HashMap::new(),
-            broken_off: HashMap::new(),
             aborted: Vec::new(),
             out: Vec::new(),
             last_state: None,
@@ -320,9 +327,14 @@ impl Server {
     fn flush(&mut self) {
         let moment = moment(self.started);
         let Ok(vault) = &mut self.vault else { return };
-        let effects = vault.flush(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
-        for effect in effects {
-            self.effect(effect);
+        let mut effects = vault.flush(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
+        // What is done may have consequences: a channel that is closed ends what runs on it.
+        while !effects.is_empty() {
+            for effect in effects {
+                self.effect(effect);
+            }
+            let Ok(vault) = &mut self.vault else { return };
+            effects = vault.flush(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
         }
         if self.deleted {
             // After the answer: the host ends this process as soon as it reads it.
@@ -363,11 +375,16 @@ impl Server {
                 self.send(to.channel, FrameType::Chunk, &chunk.encode());
                 self.finish(to);
             }
+            Effect::HttpCancel(run) => {
+                if let Some(cancel) = self.exchanges.get_mut(&run).and_then(|exchange| exchange.cancel.take()) {
+                    // Where it has ended already, its end is on its way.
+                    let _ = cancel.send(());
+                }
+            }
             Effect::HttpAbort => {
                 for (_, exchange) in self.exchanges.drain() {
-                    exchange.abort();
+                    exchange.task.abort();
                 }
-                self.broken_off.clear();
                 self.engine.close_all();
                 self.bodies.clear();
             }
@@ -399,6 +416,8 @@ impl Server {
         let (sink, head_sent) = self.bodies.sink(to, &self.told);
         let (engine, told) = (std::rc::Rc::clone(&self.engine), self.told.clone());
         let started = self.started;
+        let (cancel, cancelled) = oneshot::channel();
+        let meter = Arc::new(Meter::new(run.bytes_left));
         let task = tokio::task::spawn_local(async move {
             let source = match source {
                 Ok(source) => source,
@@ -408,11 +427,18 @@ impl Server {
                     return;
                 }
             };
-            let outcome = engine.run(job(run, started), source, sink).await;
-            let head_sent = *head_sent.borrow();
+            let outcome = tokio::select! {
+                biased;
+                Ok(()) = cancelled => {
+                    let refusal = Refusal::new(Code::Cancelled).detail("What allowed this use has ended.");
+                    HttpOutcome { error: Some(refusal), ..HttpOutcome::default() }
+                }
+                outcome = engine.run(job(run, Arc::clone(&meter), started), source, sink) => outcome,
+            };
+            let head_sent = head_sent.get();
             let done = HttpDone {
                 status: outcome.status,
-                bytes: outcome.bytes_sent + outcome.bytes_received,
+                bytes: meter.moved(),
                 address: outcome.address,
                 refusal: outcome.error,
                 head_sent,
@@ -420,8 +446,8 @@ impl Server {
             let aborted = head_sent && done.refusal.is_some();
             let _ = told.send(Told::Done(number, done, aborted)).await;
         });
-        self.exchanges.insert(number, task.abort_handle());
-        self.broken_off.insert(number, to);
+        let task = task.abort_handle();
+        self.exchanges.insert(number, Exchange { to, task, cancel: Some(cancel) });
     }
 
     fn hear_told(&mut self, told: Told) {
@@ -454,11 +480,10 @@ impl Server {
                 self.send(to.channel, FrameType::Credit, &Credit { stream: to.stream, bytes }.encode());
             }
             Told::Done(number, done, aborted) => {
-                self.exchanges.remove(&number);
-                if let Some(to) = self.broken_off.remove(&number)
+                if let Some(exchange) = self.exchanges.remove(&number)
                     && aborted
                 {
-                    self.aborted.push(to);
+                    self.aborted.push(exchange.to);
                 }
                 self.rules(Input::HttpDone { run: number, done });
             }
@@ -492,12 +517,8 @@ fn open_vault(start: &Start, moment: Moment) -> Result<Vault<FileStore>, Refusal
     Vault::start(start.vault, HostShare::from_bytes(share), store, moment)
 }
 
-fn job(run: HttpRun, started: std::time::Instant) -> HttpJob {
-    let mut limits = run.limits;
-    if let Some(left) = run.bytes_left {
-        limits.body_bytes_max = Some(limits.body_bytes_max.unwrap_or(limits::BODY_BYTES_DEFAULT_MAX).min(left));
-    }
-    let secret = run.secret;
+fn job(run: HttpRun, meter: Arc<Meter>, started: std::time::Instant) -> HttpJob {
+    let (secret, clock) = (run.secret, run.clock);
     HttpJob {
         caller: caller_key(run.peer),
         item: run.reference.item,
@@ -506,10 +527,11 @@ fn job(run: HttpRun, started: std::time::Instant) -> HttpJob {
         target: run.target,
         rules: run.rules,
         policy: run.policy,
-        limits,
+        limits: run.limits,
+        meter,
         for_guest: matches!(run.peer, Peer::Guest(_)),
         secret: Box::new(move || secret.open()),
-        now: Box::new(move || moment(started).wall),
+        now: Box::new(move || clock.now(moment(started))),
     }
 }
 

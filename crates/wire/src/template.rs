@@ -153,6 +153,52 @@ impl SignTemplate {
     }
 }
 
+impl SignTemplate {
+    /// What two templates allow together.
+    ///
+    /// # Errors
+    /// `limit_operation`: nothing satisfies both.
+    pub fn join(self, other: &Self) -> Result<Self, Refusal> {
+        let contradict = || limited("The grants that match contradict each other.", "template");
+        let prefix = match (self.prefix, &other.prefix) {
+            (Some(a), Some(b)) if a.0.starts_with(&b.0) => Some(a),
+            (Some(a), Some(b)) if b.0.starts_with(&a.0) => Some(b.clone()),
+            (Some(_), Some(_)) => return Err(contradict()),
+            (one, other) => one.or_else(|| other.clone()),
+        };
+        let ssh_namespaces = self.ssh_namespaces.into_iter().filter(|name| other.ssh_namespaces.contains(name));
+        let jwt = match (self.jwt, &other.jwt) {
+            (Some(a), Some(b)) => Some(join_claims(a, b).ok_or_else(contradict)?),
+            (one, other) => one.or_else(|| other.clone()),
+        };
+        let bytes = [self.message_bytes_max, other.message_bytes_max];
+        Ok(Self {
+            prefix,
+            message_bytes_max: bytes.into_iter().flatten().min(),
+            ssh_namespaces: ssh_namespaces.collect(),
+            jwt,
+        })
+    }
+}
+
+/// The claims that two templates allow together: what either fixes is fixed, and free is what both leave free. `None` where
+/// one fixes what the other fixes otherwise or does not allow.
+fn join_claims(a: JwtTemplate, b: &JwtTemplate) -> Option<JwtTemplate> {
+    let allows = |template: &JwtTemplate, name: &String, value: &Value| match template.fixed.get(name) {
+        Some(fixed) => fixed == value,
+        None => template.free.contains(name),
+    };
+    let agree = a.fixed.iter().all(|(name, value)| allows(b, name, value))
+        && b.fixed.iter().all(|(name, value)| allows(&a, name, value));
+    if !agree {
+        return None;
+    }
+    let free = a.free.iter().filter(|name| b.free.contains(name)).cloned().collect();
+    let mut fixed = a.fixed;
+    fixed.extend(b.fixed.clone());
+    Some(JwtTemplate { fixed, free, lifetime_secs_max: a.lifetime_secs_max.min(b.lifetime_secs_max) })
+}
+
 fn jwt_fault(template: &JwtTemplate) -> Option<&'static str> {
     if template.lifetime_secs_max == 0 || template.lifetime_secs_max > JWT_LIFETIME_SECS_MAX {
         return Some("The lifetime of tokens is between one second and ten years.");
@@ -335,6 +381,44 @@ mod tests {
             let empty = SignTemplate::default();
             assert_eq!(code_of(check_template(&call, policy(purpose), Some(&empty), true, NOW)), Code::LimitOperation);
         }
+    }
+
+    #[test]
+    fn two_templates_together_allow_what_both_do() {
+        let of = |fixed: Value, free: &[&str], lifetime_secs_max: u64| SignTemplate {
+            jwt: Some(JwtTemplate {
+                fixed: map(fixed),
+                free: free.iter().map(ToString::to_string).collect(),
+                lifetime_secs_max,
+            }),
+            ..SignTemplate::default()
+        };
+        let a = of(json!({"iss": "vault"}), &["sub", "aud", "scope"], 300);
+        let b = of(json!({"aud": "shop", "iss": "vault"}), &["sub"], 60);
+        for (first, second) in [(&a, &b), (&b, &a)] {
+            let both = first.clone().join(second).expect("they agree").jwt.expect("claims");
+            assert_eq!(both.fixed, map(json!({"iss": "vault", "aud": "shop"})));
+            assert_eq!((both.free.as_slice(), both.lifetime_secs_max), ([String::from("sub")].as_slice(), 60));
+        }
+        for other in [of(json!({"iss": "other"}), &["aud"], 60), of(json!({"role": "admin", "iss": "vault"}), &[], 60)]
+        {
+            assert_eq!(code_of(a.clone().join(&other)), Code::LimitOperation);
+            assert_eq!(code_of(other.join(&a)), Code::LimitOperation);
+        }
+        let message = |prefix: &[u8], bytes| SignTemplate {
+            prefix: Some(Bytes(prefix.to_vec())),
+            message_bytes_max: bytes,
+            ..SignTemplate::default()
+        };
+        let both = message(b"v1", Some(9)).join(&message(b"v1:pay", None)).expect("one begins the other");
+        assert_eq!(both, message(b"v1:pay", Some(9)));
+        assert_eq!(code_of(message(b"v1", None).join(&message(b"v2", None))), Code::LimitOperation);
+        assert_eq!(message(b"v1", None).join(&SignTemplate::default()), Ok(message(b"v1", None)));
+        let spaces = |names: &[&str]| SignTemplate {
+            ssh_namespaces: names.iter().map(ToString::to_string).collect(),
+            ..SignTemplate::default()
+        };
+        assert_eq!(spaces(&["git", "file"]).join(&spaces(&["git"])), Ok(spaces(&["git"])));
     }
 
     #[test]

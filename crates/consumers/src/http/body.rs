@@ -91,10 +91,60 @@ impl BodySender {
 #[error("the call has ended and needs no more of its body")]
 pub struct BodyClosed;
 
+/// The bytes of a call's bodies: both ways, and those of its redirects too.
+#[derive(Debug, Default)]
+pub struct Meter {
+    max: Option<u64>,
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Meter {
+    /// Stops at `max` bytes, counted both ways together.
+    pub fn new(max: Option<u64>) -> Self {
+        Self { max, ..Self::default() }
+    }
+
+    /// Bytes of request bodies that were handed to connections.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the answer's body, decoded and before masking.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
+
+    /// Both together.
+    pub fn moved(&self) -> u64 {
+        self.sent().saturating_add(self.received())
+    }
+
+    pub(super) fn left(&self) -> u64 {
+        self.max.map_or(u64::MAX, |max| max.saturating_sub(self.moved()))
+    }
+
+    pub(super) fn send(&self, bytes: u64) -> Option<()> {
+        self.count(&self.sent, bytes)
+    }
+
+    pub(super) fn receive(&self, bytes: u64) -> Option<()> {
+        self.count(&self.received, bytes)
+    }
+
+    /// Counts bytes; `None` where there are fewer left. One thread runs all bodies of a vault.
+    fn count(&self, way: &AtomicU64, bytes: u64) -> Option<()> {
+        (bytes <= self.left()).then(|| {
+            way.fetch_add(bytes, Ordering::Relaxed);
+        })
+    }
+}
+
 /// A body with its limit, as hyper sends it.
 pub(super) struct OutBody {
     source: BodySource,
     left: u64,
+    meter: Arc<Meter>,
     progress: Arc<Progress>,
 }
 
@@ -123,18 +173,22 @@ impl Progress {
 }
 
 impl OutBody {
-    /// `source`, cut off with `limit_bytes` beyond `bytes_max`.
+    /// `source`, cut off with `limit_bytes` beyond `bytes_max` or where the meter stops.
     ///
     /// # Errors
     /// `limit_bytes` at once, where the length is known and larger.
-    pub(super) fn new(source: BodySource, bytes_max: u64) -> Result<(Self, Arc<Progress>), Refusal> {
-        if source.length().is_some_and(|length| length > bytes_max) {
+    pub(super) fn new(
+        source: BodySource,
+        bytes_max: u64,
+        meter: &Arc<Meter>,
+    ) -> Result<(Self, Arc<Progress>), Refusal> {
+        if source.length().is_some_and(|length| length > bytes_max.min(meter.left())) {
             return Err(too_large());
         }
         let progress = Arc::new(Progress::default());
         progress.ended.store(source.length() == Some(0), Ordering::Relaxed);
         let left = source.length().unwrap_or(bytes_max);
-        Ok((Self { source, left, progress: Arc::clone(&progress) }, progress))
+        Ok((Self { source, left, meter: Arc::clone(meter), progress: Arc::clone(&progress) }, progress))
     }
 
     pub(super) fn source(&self) -> &BodySource {
@@ -161,6 +215,9 @@ impl OutBody {
                 too_large()
             });
         };
+        if self.meter.send(len).is_none() {
+            return self.fail(too_large());
+        }
         self.left = left;
         if left == 0 && self.source.length().is_some() {
             // hyper does not ask again once the announced length has been written.

@@ -38,7 +38,9 @@ impl<T: Tunnels> Engine<T> {
     /// Makes one call. Dropping the future cancels it: what has been sent stays sent.
     pub async fn run(&self, job: HttpJob, body: BodySource, mut sink: impl AnswerSink) -> HttpOutcome {
         let mut outcome = HttpOutcome::default();
-        if let Err(refusal) = self.call(&job, body, &mut sink, &mut outcome).await {
+        let ended = self.call(&job, body, &mut sink, &mut outcome).await;
+        (outcome.bytes_sent, outcome.bytes_received) = (job.meter.sent(), job.meter.received());
+        if let Err(refusal) = ended {
             outcome.error = Some(if job.for_guest { refusal.for_guest() } else { refusal });
         }
         outcome
@@ -98,10 +100,9 @@ impl<T: Tunnels> Engine<T> {
             let answer = exchange.run(body.take().unwrap_or(BodySource::Empty), outcome).await?;
             let progress = answer.progress();
             let ended = match redirect::follow(job, &request, &target, &answer, again.is_some()) {
-                Ok(None) => deliver(job, &target, answer, body_bytes_max, sink, outcome).await,
+                Ok(None) => deliver(job, &target, answer, body_bytes_max, sink).await,
                 Err(refusal) => Err(refusal),
                 Ok(Some(redirect)) => {
-                    outcome.bytes_sent += progress.bytes_sent();
                     answer.leave();
                     if !redirect.keeps_body {
                         headers::drop_content(&mut request.headers);
@@ -112,7 +113,6 @@ impl<T: Tunnels> Engine<T> {
                     continue;
                 }
             };
-            outcome.bytes_sent += progress.bytes_sent();
             // Where our own half broke off, that is why the other one did.
             return ended.map_err(|refusal| progress.failure().unwrap_or(refusal));
         }
@@ -127,23 +127,22 @@ async fn deliver(
     mut answer: Answer,
     body_bytes_max: u64,
     sink: &mut impl AnswerSink,
-    outcome: &mut HttpOutcome,
 ) -> Result<(), Refusal> {
     let encodings = answer.encodings(job.for_guest)?;
     let headers = headers::of_answer(job, &answer, !encodings.is_empty())?;
     let url = headers::scrubbed(&answer.mask, target.to_string().as_bytes());
     let length = answer.content_length();
-    if length.is_some_and(|length| length > body_bytes_max) && answer.has_body() {
+    if length.is_some_and(|length| length > body_bytes_max.min(job.meter.left())) && answer.has_body() {
         return Err(too_large());
     }
     sink.head(HttpHead { status: answer.status().as_u16(), headers, url }).await?;
     let mut mask = answer.mask.stream();
     let mut body = Decoded::new(answer.take_body(), &encodings);
+    let mut left = body_bytes_max;
     while let Some(chunk) = body.next().await? {
-        outcome.bytes_received += chunk.len() as u64;
-        if outcome.bytes_received > body_bytes_max {
-            return Err(too_large());
-        }
+        let bytes = chunk.len() as u64;
+        left = left.checked_sub(bytes).ok_or_else(too_large)?;
+        job.meter.receive(bytes).ok_or_else(too_large)?;
         pass_on(mask.push(&chunk), sink).await?;
     }
     pass_on(mask.finish(), sink).await?;

@@ -37,7 +37,7 @@ pub(super) struct Exchange<'a, T> {
 impl<T: Tunnels> Exchange<'_, T> {
     /// Sends the request and waits for the head of its answer.
     pub(super) async fn run(self, body: BodySource, outcome: &mut HttpOutcome) -> Result<Answer, Refusal> {
-        let (mut body, mut progress) = OutBody::new(body, self.body_bytes_max)?;
+        let (mut body, mut progress) = OutBody::new(body, self.body_bytes_max, &self.job.meter)?;
         loop {
             let (mut lease, pooled) = match self.pool.take(&self.key) {
                 Some(lease) => (lease, true),
@@ -60,18 +60,22 @@ impl<T: Tunnels> Exchange<'_, T> {
             match answered {
                 Ok(response) => {
                     outcome.sent_anything = true;
+                    if let Err(refusal) = check_coding(response.headers()) {
+                        lease.close();
+                        return Err(refusal);
+                    }
                     return Ok(self.answer(response, lease, mask, progress, outcome));
                 }
                 // Nothing of the request left: only then may another connection be tried.
                 Err(Failed::Unsent(unsent)) if pooled => {
                     outcome.hops.pop();
                     lease.close();
-                    (body, progress) = OutBody::new(unsent.into_body().into_source(), self.body_bytes_max)?;
+                    (body, progress) =
+                        OutBody::new(unsent.into_body().into_source(), self.body_bytes_max, &self.job.meter)?;
                 }
                 Err(failed) => {
                     lease.close();
                     outcome.sent_anything |= !matches!(failed, Failed::Unsent(_));
-                    outcome.bytes_sent += progress.bytes_sent();
                     return Err(progress.failure().unwrap_or_else(|| failed.refusal()));
                 }
             }
@@ -190,6 +194,21 @@ impl<T: Tunnels> Exchange<'_, T> {
         let frames = Frames::new(incoming, self.timeouts.body_idle, self.body_bytes_max);
         Answer { status: head.status, headers: head.headers, mask, frames: Some(frames), has_body, progress, lease }
     }
+}
+
+/// The library undoes `chunked` and hands on what is below it: another transfer coding would hide the body from the mask
+/// (RFC 9112, section 6.1).
+fn check_coding(headers: &HeaderMap) -> Result<(), Refusal> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let plain = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    };
+    if plain {
+        return Ok(());
+    }
+    Err(Refusal::new(Code::HttpFailed).detail("The answer's Transfer-Encoding is one that the vault cannot read."))
 }
 
 /// The head of an answer, and its body still on the way.

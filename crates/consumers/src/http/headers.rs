@@ -212,7 +212,8 @@ fn is_credential(name: &str) -> bool {
     )
 }
 
-/// Makes some servers see another method, path, host or sender, or take what lies at another path.
+/// Makes some servers see another method, path, host or sender, take what lies at another path, or answer with a part: half
+/// of an echoed secret passes the mask.
 fn is_override(name: &str) -> bool {
     matches!(
         name,
@@ -232,6 +233,8 @@ fn is_override(name: &str) -> bool {
             | "forwarded"
             | "x-cluster-client-ip"
             | "destination"
+            | "range"
+            | "if-range"
             | "x-envoy-original-path"
             | "x-ms-original-url"
     ) || name.starts_with("x-forwarded")

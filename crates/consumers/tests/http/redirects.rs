@@ -70,6 +70,20 @@ async fn methods_and_bodies_follow_the_standard() {
 }
 
 #[tokio::test]
+async fn what_the_grants_have_left_is_for_all_bodies_together() {
+    let server = redirecting(Speaks::Http1).await;
+    // The body twice, and an answer of nine bytes.
+    for (bytes_left, sent, received) in [(17, 8, 9), (16, 8, 0), (7, 4, 0), (3, 0, 0)] {
+        let ask = Ask { bytes_left: Some(bytes_left), ..following(Ask::post(server.url("/307?/x"))) };
+        let answered = ask.run_with(&engine(), BodySource::Inline(Bytes::from_static(b"body"))).await;
+        let outcome = &answered.outcome;
+        assert_eq!((outcome.bytes_sent, outcome.bytes_received), (sent, received), "{bytes_left}");
+        let code = outcome.error.as_ref().map(|refusal| refusal.code);
+        assert_eq!(code, (bytes_left < 17).then_some(Code::LimitBytes), "{bytes_left}");
+    }
+}
+
+#[tokio::test]
 async fn a_streamed_body_cannot_be_repeated() {
     let server = redirecting(Speaks::Http1).await;
     for (status, refused) in [(307, true), (308, true), (303, false)] {

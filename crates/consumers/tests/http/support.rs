@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
 use rustls_pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use strongroom_consumers::http::{
-    AnswerSink, BodySource, Engine, HttpJob, HttpOutcome, Timeouts, Tunnel, TunnelFuture, Tunnels,
+    AnswerSink, BodySource, Engine, HttpJob, HttpOutcome, Meter, Timeouts, Tunnel, TunnelFuture, Tunnels,
 };
 use strongroom_crypto::locked::SecretBytes;
 use strongroom_wire::guest::{HttpBody, HttpCall, HttpHead};
@@ -339,6 +339,8 @@ pub(crate) struct Ask {
     /// Hosts besides that of the URL.
     pub(crate) more_hosts: Vec<String>,
     pub(crate) limits: HttpLimits,
+    /// Bytes that the grants have left.
+    pub(crate) bytes_left: Option<u64>,
     pub(crate) roots: Option<String>,
 }
 
@@ -359,6 +361,7 @@ impl Ask {
             allow_short: false,
             more_hosts: Vec::new(),
             limits: HttpLimits { methods: methods.map(str::to_owned).to_vec(), ..HttpLimits::default() },
+            bytes_left: None,
             roots: Some(authority().pem.clone()),
         }
     }
@@ -402,6 +405,7 @@ impl Ask {
             rules: HttpRules::new(&policy, &self.limits),
             policy,
             limits: self.limits.clone(),
+            meter: Arc::new(Meter::new(self.bytes_left)),
             for_guest: self.for_guest,
             secret: Box::new(move || Ok(SecretBytes::copy_of(&secret))),
             now: Box::new(|| NOW),

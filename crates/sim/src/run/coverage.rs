@@ -44,6 +44,7 @@ impl Coverage {
                 Effect::Guest(..) => "guest",
                 Effect::Http(_) => "http",
                 Effect::HttpEnd(_) => "http end",
+                Effect::HttpCancel(_) => "http cancel",
                 Effect::HttpAbort => "http abort",
                 Effect::Tell(..) => "tell",
                 Effect::Disconnect(_) => "disconnect",
@@ -84,7 +85,7 @@ impl Coverage {
 
 /// Every kind of effect.
 const EFFECTS: &[&str] =
-    &["device", "guest", "http", "http end", "http abort", "tell", "disconnect", "notice", "deleted"];
+    &["device", "guest", "http", "http end", "http cancel", "http abort", "tell", "disconnect", "notice", "deleted"];
 
 /// Every code that the rules refuse with and that a seed can reach.
 pub const CODES: &[&str] = &[

@@ -425,6 +425,8 @@ impl Sim {
                 None => self.model.all_suspended = suspended,
             }
             if suspended {
+                let of_guest = |grant: &Grant| id.is_none_or(|id| grant.guest == id);
+                self.broken_off(|id| self.model.grants.iter().any(|grant| grant.id == id && of_guest(grant)))?;
                 self.model.void_guest(id);
             }
         } else if doubt {
@@ -527,6 +529,7 @@ impl Sim {
         holds!(15, result.is_ok() || !may || !self.is_well(), "ending a grant was refused: {result:?}");
         holds!(1, result.is_err() || self.durable() > before, "an end without an event");
         if result.is_ok() {
+            self.broken_off(|over| over == id)?;
             let guest = self.model.grants.iter().find(|grant| grant.id == id).map(|grant| grant.guest);
             self.model.grants.retain(|grant| grant.id != id);
             self.model.void_guest(guest);

@@ -147,6 +147,7 @@ impl Sim {
         for grant in grants {
             self.model.doubts.insert(Doubt::Used(*grant));
         }
+        self.model.lost.extend(grants);
         // Whether its outcome will be unknown depends on when the machine died.
         self.model.unknown_at_most += 1;
     }
@@ -414,6 +415,16 @@ impl Sim {
             for grant in &grants {
                 self.model.doubts.insert(Doubt::Used(*grant));
             }
+            self.model.lost.extend(grants);
+        }
+        Ok(())
+    }
+
+    /// 5: what ran under a grant that is over is broken off at once.
+    pub(crate) fn broken_off(&self, over: impl Fn(GrantId) -> bool) -> Check {
+        for running in self.model.running.iter().filter(|running| running.grants.iter().any(|id| over(*id))) {
+            let told = |effect: &Effect| matches!(effect, Effect::HttpCancel(run) if *run == running.run);
+            holds!(5, self.world.told.iter().any(told), "an exchange goes on under a grant that is over");
         }
         Ok(())
     }

@@ -34,6 +34,8 @@ pub(crate) struct Model {
     pub(crate) handles: Vec<Handle>,
     pub(crate) covers: Vec<Cover>,
     pub(crate) running: Vec<Running>,
+    /// Grants of exchanges whose outcome may not have been written.
+    pub(crate) lost: Vec<GrantId>,
     pub(crate) confirmed: bool,
     /// The leaf hashes that were durable after the last step.
     pub(crate) log: Vec<[u8; 32]>,
@@ -229,6 +231,7 @@ impl Model {
             handles: Vec::new(),
             covers: Vec::new(),
             running: Vec::new(),
+            lost: Vec::new(),
             confirmed: true,
             log: world.memory.durable_hashes(0),
             unknown_at_most: 0,
@@ -248,7 +251,13 @@ impl Model {
             grant.calls.clear();
         }
         self.unknown_at_most += self.running.len() as u64;
-        self.running.clear();
+        // Nobody knows how many bytes of them moved: all that was left has.
+        for running in self.running.drain(..) {
+            for grant in self.grants.iter_mut().filter(|grant| running.grants.contains(&grant.id)) {
+                grant.bytes = grant.bytes.max(grant.limits.bytes_max.unwrap_or(0));
+            }
+        }
+        self.doubts.extend(self.lost.drain(..).map(Doubt::Used));
         self.void(|_| true, |_| true);
     }
 

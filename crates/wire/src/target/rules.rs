@@ -12,12 +12,14 @@ pub struct HttpRules {
     methods: Option<Vec<String>>,
     /// `None`: every path.
     path_prefixes: Option<Vec<String>>,
+    /// What other grants speak for: a call that did not ask for it does not get there by a redirect.
+    elsewhere: Vec<HttpRules>,
 }
 
 impl HttpRules {
     /// The item's own hosts with every method and path: the rules for the member's own calls.
     pub fn of_item(policy: &HttpPolicy) -> Self {
-        Self { hosts: policy.hosts.clone(), methods: None, path_prefixes: None }
+        Self { hosts: policy.hosts.clone(), methods: None, path_prefixes: None, elsewhere: Vec::new() }
     }
 
     /// What the item's policy and a grant's limits both allow. Where several grants match, [`HttpRules::narrow`] by each.
@@ -49,6 +51,11 @@ impl HttpRules {
         }
     }
 
+    /// Leaves out what another grant's rules hold: its own limits and its own mode speak for that, and they were not asked.
+    pub fn leave_out(&mut self, other: Self) {
+        self.elsewhere.push(other);
+    }
+
     /// Whether a request may be made.
     ///
     /// # Errors
@@ -66,6 +73,9 @@ impl HttpRules {
             && !prefixes.iter().any(|prefix| covers(prefix, target.path()))
         {
             return Err(Refusal::new(Code::LimitPath).rule(format!("path prefixes: {}", listed(prefixes))));
+        }
+        if self.elsewhere.iter().any(|other| other.check(method, target).is_ok()) {
+            return Err(Refusal::new(Code::LimitPath).rule("another grant speaks for this place; ask for it directly"));
         }
         Ok(())
     }
@@ -139,6 +149,16 @@ mod tests {
 
     fn verdict(rules: &HttpRules, method: &str, url: &str) -> Result<(), Code> {
         rules.check(method, &Target::parse(url).expect("a URL")).map_err(|refusal| refusal.code)
+    }
+
+    #[test]
+    fn what_another_grant_speaks_for_is_left_out() {
+        let policy = policy(&["a.example"]);
+        let mut rules = HttpRules::new(&policy, &limits(&[], &["GET", "POST"], &[]));
+        rules.leave_out(HttpRules::new(&policy, &limits(&[], &["POST"], &["/admin"])));
+        assert_eq!(verdict(&rules, "GET", "https://a.example/admin/x"), Ok(()));
+        assert_eq!(verdict(&rules, "POST", "https://a.example/administer"), Ok(()));
+        assert_eq!(verdict(&rules, "POST", "https://a.example/admin/x"), Err(Code::LimitPath));
     }
 
     #[test]
