@@ -212,6 +212,8 @@ fn run_child(app: &App, head: &Head, file: &[u8]) -> Result<Result<Read, ImportR
             .current_dir("/")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
+            // Not the member's terminal: whoever takes the reader over could write to it, and read from it.
+            .stderr(Stdio::null())
             .spawn()
             .map_err(failed)?,
     );

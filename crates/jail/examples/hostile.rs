@@ -52,6 +52,19 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
         // The network.
         "socket" => drop(std::net::UdpSocket::bind("127.0.0.1:0")?),
         "unix_socket" => drop(std::os::unix::net::UnixDatagram::unbound()?),
+        "datagram_pair" => drop(std::os::unix::net::UnixDatagram::pair()?),
+        // Landlock does not look at a message that names a socket's file.
+        "datagram_out" => {
+            let sent = std::os::unix::net::UnixDatagram::pair()?.0.send_to(b"a secret", other.join("socket"))?;
+            assert_eq!(sent, 8);
+        }
+        "named_message" => {
+            let (pair, _far) = UnixStream::pair()?;
+            let address = libc::sockaddr { sa_family: 1, sa_data: [0; 14] };
+            let (fd, data) = (std::os::fd::AsRawFd::as_raw_fd(&pair), b"x".as_ptr().cast());
+            let sent = unsafe { libc::sendto(fd, data, 1, 0, &raw const address, 16) };
+            call(i32::try_from(sent).unwrap()).or_else(unless(libc::EISCONN, libc::EOPNOTSUPP))?;
+        }
         "connect" => {
             call(unsafe { libc::connect(0, std::ptr::null(), 0) }).or_else(unless(libc::EFAULT, libc::ENOTSOCK))?
         }
@@ -64,6 +77,15 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
         "truncate_outside" => drop(fs::OpenOptions::new().write(true).truncate(true).open(other.join("database"))?),
         "chmod_outside" => {
             fs::set_permissions(other.join("database"), std::os::unix::fs::PermissionsExt::from_mode(0o666))?
+        }
+        // What came by accident: standard streams are 0 to 2.
+        "read_inherited" => {
+            let mut byte = 0u8;
+            let read = unsafe { libc::read(9, (&raw mut byte).cast(), 1) };
+            if read < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EBADF) {
+                return Err(io::Error::from_raw_os_error(libc::EPERM));
+            }
+            call(i32::try_from(read).unwrap())?;
         }
         "symlink" => std::os::unix::fs::symlink("/etc/passwd", folder.join("link"))?,
         "make_pipe" => call(unsafe { libc::mkfifo(c"pipe".as_ptr(), 0o600) })?,
@@ -103,6 +125,16 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
         "raise_limit" => {
             let limit = libc::rlimit { rlim_cur: 10_000, rlim_max: 10_000 };
             call(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) })?;
+        }
+        "limit_parent" => {
+            let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            set_limit(parent(), &raw const limit)?;
+        }
+        "limit_parent_from_high_memory" => set_limit(parent(), high_limit()?)?,
+        "limit_from_high_memory" => set_limit(0, high_limit()?)?,
+        "read_limit_of_parent" => {
+            let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            call(unsafe { libc::prlimit(parent(), libc::RLIMIT_CORE, std::ptr::null(), &raw mut limit) })?;
         }
         "much_memory" => {
             let page = unsafe {
@@ -180,6 +212,18 @@ fn secret_memory() -> io::Result<()> {
     call(unsafe { libc::madvise(heap, 4_096, libc::MADV_WIPEONFORK) })?;
     call(unsafe { libc::munlock(heap, 4_096) })?;
     call(unsafe { libc::munmap(heap, 4_096) })
+}
+
+fn set_limit(pid: i32, limit: *const libc::rlimit) -> io::Result<()> {
+    call(unsafe { libc::prlimit(pid, libc::RLIMIT_CORE, limit, std::ptr::null_mut()) })
+}
+
+/// A limit at an address whose low 32 bits are zero: a filter that looks at those alone takes it for none.
+fn high_limit() -> io::Result<*const libc::rlimit> {
+    let (place, flags) = (1_usize << 32, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED);
+    let page =
+        unsafe { libc::mmap(place as *mut libc::c_void, 4_096, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    if page == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { Ok(page.cast_const().cast()) }
 }
 
 fn map(protection: i32) -> io::Result<()> {

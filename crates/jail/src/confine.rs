@@ -7,6 +7,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use crate::files;
 use crate::limits::{self, Limits};
+use crate::process;
 use crate::report::{JailError, JailReport, Promise};
 use crate::syscalls::{self, Calls};
 
@@ -29,7 +30,8 @@ impl Jail {
         Self::new(Some(folder.into()), Calls::vault(), Limits::VAULT)
     }
 
-    /// For a child that turns bytes into other bytes: it reads and writes what it inherited and opens nothing.
+    /// For a child that turns bytes into other bytes: it reads and writes its standard streams and opens nothing. Every other
+    /// descriptor is closed.
     pub fn compute_only() -> Self {
         Self::new(None, Calls::compute_only(), Limits::COMPUTE)
     }
@@ -77,6 +79,9 @@ impl Jail {
     /// A [`JailError`] leaves the process half jailed: print it and exit.
     pub fn apply(self) -> Result<JailReport, JailError> {
         one_thread()?;
+        if self.folder.is_none() {
+            process::close_inherited().map_err(|source| JailError::refused(Promise::OnlyItsFiles, source))?;
+        }
         let mut report = JailReport { holds: Vec::new(), missing: Vec::new(), landlock_abi: 0 };
         self.keep(&mut report, Promise::NoNewPrivileges, rustix::thread::set_no_new_privs(true))?;
         let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);

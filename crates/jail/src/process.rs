@@ -147,6 +147,17 @@ pub fn inherited_socket(number: RawFd) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
+/// Closes every descriptor but standard input, output and error: what a program got from its parent by accident.
+pub(crate) fn close_inherited() -> io::Result<()> {
+    let (first, last) = (libc::c_long::from(FIRST_INHERITED), libc::c_long::from(libc::c_int::MAX));
+    // SAFETY: called by a program that is about to shut itself in and has opened nothing that it will use; no memory is read
+    // or written.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
 /// Between fork and exec: each descriptor to its number, every other one closed at the exec.
 fn place(numbers: &[RawFd]) -> io::Result<()> {
     let mut target = FIRST_INHERITED;

@@ -46,12 +46,12 @@ struct Call {
 #[derive(Debug)]
 enum When {
     Always,
-    /// The argument of this index has one of these values.
+    /// The argument of this index, which the kernel takes as 32 bits, has one of these values.
     ArgumentIs(u8, &'static [u64]),
+    /// The arguments of these indices, masked, have these values, in all their 64 bits: a pointer is null.
+    All(&'static [(u8, u64, u64)]),
     /// The argument of this index has none of these bits.
     WithoutBits(u8, u64),
-    /// The argument of this index, masked, has this value.
-    Masked(u8, u64, u64),
     /// The argument of this index is the process itself.
     Itself(u8),
 }
@@ -103,8 +103,13 @@ fn conditions(when: &When) -> Result<Vec<SeccompRule>, seccompiler::Error> {
         When::ArgumentIs(index, values) => {
             values.iter().map(|value| rule(index, Dword, SeccompCmpOp::Eq, *value)).collect::<Result<_, _>>()?
         }
+        When::All(arguments) => vec![SeccompRule::new(
+            arguments
+                .iter()
+                .map(|(index, mask, value)| SeccompCondition::new(*index, Qword, SeccompCmpOp::MaskedEq(*mask), *value))
+                .collect::<Result<_, _>>()?,
+        )?],
         When::WithoutBits(index, bits) => vec![rule(index, Qword, SeccompCmpOp::MaskedEq(bits), 0)?],
-        When::Masked(index, mask, value) => vec![rule(index, Qword, SeccompCmpOp::MaskedEq(mask), value)?],
         When::Itself(index) => vec![rule(index, Dword, SeccompCmpOp::Eq, u64::from(std::process::id()))?],
     })
 }
@@ -129,6 +134,11 @@ const fn bits(value: i32) -> u64 {
 const fn errno(value: i32) -> u32 {
     value.unsigned_abs()
 }
+
+/// All bits of an argument, those that the kernel reads of an `int`, and those of a socket's type beside its flags.
+const WHOLE: u64 = u64::MAX;
+const INT: u64 = u32::MAX as u64;
+const SOCKET_TYPE: u64 = 0xf;
 
 const EXECUTABLE: When = When::WithoutBits(2, bits(libc::PROT_EXEC));
 
@@ -158,7 +168,7 @@ const COMPUTING: &[Call] = &[
     always(libc::SYS_uname, "OpenSSL and the C library look at the kernel's version"),
     always(libc::SYS_sysinfo, "the C library's sorting asks how much memory there is"),
     always(libc::SYS_getrusage, "a program that measures itself"),
-    only(libc::SYS_prlimit64, When::ArgumentIs(2, &[0]), "reading limits, never setting them"),
+    only(libc::SYS_prlimit64, When::All(&[(0, INT, 0), (2, WHOLE, 0)]), "reading its own limits, never setting any"),
     always(libc::SYS_rt_sigaction, "the standard library's stack guard; SIGPIPE"),
     always(libc::SYS_rt_sigprocmask, "abort; signal set-up"),
     always(libc::SYS_rt_sigreturn, "the end of every signal handler"),
@@ -176,7 +186,7 @@ const STREAMS: &[Call] = &[
     always(libc::SYS_readv, "socket, several buffers at once"),
     always(libc::SYS_writev, "socket, several buffers at once; panic messages"),
     always(libc::SYS_recvfrom, "the socket to the host"),
-    always(libc::SYS_sendto, "the socket to the host; it is connected, and no other socket can be made"),
+    only(libc::SYS_sendto, When::All(&[(4, WHOLE, 0)]), "the socket to the host, which is connected"),
     always(libc::SYS_recvmsg, "the socket to the host, several buffers at once"),
     always(libc::SYS_sendmsg, "the socket to the host, several buffers at once"),
     always(libc::SYS_shutdown, "the end of a conversation"),
@@ -217,7 +227,8 @@ const EVENTS: &[Call] = &[
     always(libc::SYS_eventfd2, "the runtime wakes itself"),
     only(
         libc::SYS_socketpair,
-        When::ArgumentIs(0, &[bits(libc::AF_UNIX)]),
+        // A datagram socket sends wherever a message says, connected or not.
+        When::All(&[(0, INT, bits(libc::AF_UNIX)), (1, SOCKET_TYPE, bits(libc::SOCK_STREAM))]),
         "the runtime's signal driver: a pair that leads nowhere but here",
     ),
     only(
@@ -292,7 +303,7 @@ const NAMESPACE_FLAGS: u64 = bits(
 
 /// Threads, where the jail allows them: clone with the flags of a thread, without those of a new process.
 const THREADS: &[Call] = &[
-    only(libc::SYS_clone, When::Masked(0, THREAD_FLAGS | NAMESPACE_FLAGS, THREAD_FLAGS), "a thread, never a process"),
+    only(libc::SYS_clone, When::All(&[(0, THREAD_FLAGS | NAMESPACE_FLAGS, THREAD_FLAGS)]), "a thread, never a process"),
     always(libc::SYS_set_robust_list, "start of a thread"),
     always(libc::SYS_rseq, "start of a thread"),
     only(libc::SYS_prctl, When::ArgumentIs(0, &[bits(libc::PR_SET_NAME)]), "a thread's name"),

@@ -28,7 +28,10 @@ fn child_with(jail: &str, act: &str, input: &[u8]) -> Output {
         fs::create_dir(folder).unwrap();
         fs::write(folder.join("database"), "content").unwrap();
     }
-    let mut command = Command::new(program());
+    let _socket = std::os::unix::net::UnixDatagram::bind(other.join("socket")).unwrap();
+    // With a descriptor that whoever starts it forgot to close.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", r#"exec "$0" "$@" 9</etc/passwd"#]).arg(program());
     command.args([jail, act]).arg(&folder).arg(&other).current_dir(&folder);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input).unwrap();
@@ -67,6 +70,13 @@ fn no_network() {
 }
 
 #[test]
+fn no_message_but_to_where_a_socket_leads() {
+    promise("datagram_pair", Fate::Refused, Fate::Refused);
+    promise("datagram_out", Fate::Refused, Fate::Refused);
+    promise("named_message", Fate::Refused, Fate::Refused);
+}
+
+#[test]
 fn no_file_but_its_own() {
     promise("read_outside", Fate::Refused, Fate::Refused);
     promise("list_outside", Fate::Refused, Fate::Refused);
@@ -76,6 +86,9 @@ fn no_file_but_its_own() {
     promise("symlink", Fate::Refused, Fate::Refused);
     promise("make_pipe", Fate::Refused, Fate::Refused);
     promise("read_inside", Fate::Done, Fate::Refused);
+    // A vault process is started by `Launch`, which leaves none open.
+    assert_eq!(fate("compute", "read_inherited"), Fate::Refused);
+    assert_eq!(fate("free", "read_inherited"), Fate::Done);
 }
 
 #[test]
@@ -128,6 +141,9 @@ fn no_new_code() {
 fn bounded() {
     assert_eq!(fate("vault", "raise_limit"), Fate::Refused);
     assert_eq!(fate("compute", "raise_limit"), Fate::Refused);
+    for act in ["limit_parent", "limit_parent_from_high_memory", "limit_from_high_memory", "read_limit_of_parent"] {
+        promise(act, Fate::Refused, Fate::Refused);
+    }
     assert_eq!(fate("compute", "much_memory"), Fate::Refused);
     assert_eq!(fate("free", "much_memory"), Fate::Done);
 }

@@ -77,7 +77,11 @@ impl Crashing {
             reader.is_some()
         });
         assert!(came, "a reader");
-        processes::kill(reader.expect("it came"));
+        let reader = reader.expect("it came");
+        // It has its pipes, and nothing of the member's terminal.
+        let error = fs::read_link(format!("/proc/{reader}/fd/2")).ok();
+        assert!(error.is_none_or(|file| file == std::path::Path::new("/dev/null")));
+        processes::kill(reader);
         assert_eq!(import.wait().error(), Some("import_failed"));
     }
 
