@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use strongroom_crypto::CryptoRng;
+use strongroom_crypto::digest::sha256;
 use strongroom_crypto::kem::KemPublic;
 use strongroom_crypto::seal::{
     Credential, MailPlace, open_chain, seal_chain, seal_credential, seal_mail, seal_outcome,
@@ -100,6 +101,13 @@ pub(crate) struct Chain {
     /// answered already and may be what the device stored.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     next: Vec<Next>,
+    /// The digest of the blob in force.
+    #[serde(default)]
+    digest: Bytes,
+    /// The digests of those that were in force before, the newest last: what proves that a blob below `number` is a copy, and
+    /// not just a number.
+    #[serde(default)]
+    retired: Bytes,
     /// Whether a copy was seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) frozen: bool,
@@ -111,6 +119,8 @@ pub(crate) struct Chain {
 struct Next {
     number: u64,
     key: SecretValue,
+    #[serde(default)]
+    digest: Bytes,
     mail: Bytes,
     /// The request whose change is in it; absent for what another device's change left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -138,9 +148,16 @@ struct Outcome {
 
 impl Chain {
     /// The chain of a device with its first blob.
-    pub(crate) fn first(key: &CredentialKey) -> Self {
-        // EXPOSE: the key's place is the chain file.
-        Self { number: 1, key: SecretValue::new(key.expose().to_vec()), next: Vec::new(), frozen: false }
+    pub(crate) fn first(key: &CredentialKey, blob: &[u8]) -> Self {
+        Self {
+            number: 1,
+            // EXPOSE: the key's place is the chain file.
+            key: SecretValue::new(key.expose().to_vec()),
+            next: Vec::new(),
+            digest: digest(blob),
+            retired: Bytes::default(),
+            frozen: false,
+        }
     }
 
     /// The chain file's bytes.
@@ -180,6 +197,22 @@ impl Chain {
         self.next.push(next);
     }
 
+    /// A blob of `next` takes over.
+    fn advance(&mut self, next: Next) {
+        let before = std::mem::replace(&mut self.digest, next.digest);
+        self.retired.0.extend(before.0);
+        let beyond = self.retired.0.len().saturating_sub(RETIRED_MAX * DIGEST_BYTES);
+        self.retired.0.drain(..beyond);
+        self.number = next.number;
+        self.key = next.key;
+    }
+
+    /// Whether a blob was in force once.
+    fn is_retired(&self, blob: &[u8]) -> bool {
+        let shown = digest(blob);
+        self.retired.0.chunks(DIGEST_BYTES).any(|retired| retired == shown.0)
+    }
+
     fn key(secret: &SecretValue) -> Result<CredentialKey, Refusal> {
         // EXPOSE: moved into locked memory.
         let bytes: &[u8; 32] = secret.expose().try_into().map_err(|_| Refusal::new(Code::CredentialRefused))?;
@@ -189,8 +222,20 @@ impl Chain {
 
 /// Blobs that were answered and not shown yet, kept for one device.
 const ANSWERED_MAX: usize = 16;
+/// Blobs that are recognised after their time.
+const RETIRED_MAX: usize = 256;
+const DIGEST_BYTES: usize = 16;
 /// Seconds for which a presented request waits for its confirmation.
 const PRESENTED_SECS: u64 = 120;
+
+fn digest(blob: &[u8]) -> Bytes {
+    Bytes(sha256(&[blob])[..DIGEST_BYTES].to_vec())
+}
+
+/// The setting that holds the number below which a device's chain file is an older one.
+pub(crate) fn chain_floor_key(device: DeviceId) -> Vec<u8> {
+    [b"chain/".as_slice(), device.as_bytes()].concat()
+}
 
 impl<S: Storage> Vault<S> {
     /// The first half: the blob is opened, the change is made in the next blob, and the key of the next blob is durable before
@@ -255,20 +300,26 @@ impl<S: Storage> Vault<S> {
             return Ok(DeviceAnswer::Outcome { sealed: outcome.sealed });
         }
         let blob = request.credential.as_deref().ok_or(Refusal::new(Code::CredentialRequired))?;
-        let mut chain = self.read_chain(device)?;
-        let shown = self.open_blob(device, &mut chain, blob, cx)?;
-        self.store_chain(device, &chain, cx)?;
         let again = || {
             Refusal::new(Code::CredentialBusy)
                 .detail("The credential is up to date now; send the request again with it.")
         };
+        // Whoever presented it brought a factor along. This half asks for none, so without the first it touches nothing.
+        let (open, ticks) = (self.opened()?.0, cx.moment.ticks_ms);
+        if !open.presented.get(&request.id).is_some_and(|(by, _, until)| *by == device && *until > ticks) {
+            return Err(again());
+        }
+        let mut chain = self.read_chain(device)?;
+        let shown = self.open_blob(device, &mut chain, blob, cx)?;
+        self.store_chain(device, &chain, cx)?;
         let Presented::Newest(contents, Some(first)) = shown else { return Err(again()) };
         let (open, _) = self.opened()?;
         let presented = match open.presented.remove(&request.id) {
-            Some((by, body, until)) if by == device && first == request.id && until > cx.moment.ticks_ms => body,
+            Some((_, body, _)) if first == request.id => body,
             _ => return Err(again()),
         };
         let answer = self.in_transaction(cx, |vault, cx| {
+            vault.put(Table::Settings, &chain_floor_key(device), &chain.number)?;
             let mut event = vault.event(Actor::Device(device), Action::CredentialUse, cx);
             event.note = Some(crate::table::Operation::of_device(&presented).as_str().into());
             vault.log(event, cx)?;
@@ -299,8 +350,9 @@ impl<S: Storage> Vault<S> {
             .ok_or(Refusal::new(Code::CredentialRefused).detail("This device's chain file is missing."))?;
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let chain = Chain::open(&file, &open.vault_key, id, device)?;
-        let floor = self.header.as_ref().and_then(|header| header.roster.chains.get(&device).copied()).unwrap_or(0);
-        if chain.number < floor {
+        let floor = self.header.as_ref().and_then(|header| header.roster.chains.get(&device).copied());
+        let confirmed: Option<u64> = self.get(Table::Settings, &chain_floor_key(device))?;
+        if floor.max(confirmed).is_some_and(|floor| chain.number < floor) {
             return Err(
                 Refusal::new(Code::CredentialRefused).detail("An older chain file of this device was put back.")
             );
@@ -339,6 +391,9 @@ impl<S: Storage> Vault<S> {
         }
         let vault = *self.id.as_bytes();
         if parsed.number() < chain.number {
+            if !chain.is_retired(blob) {
+                return Err(refused());
+            }
             chain.frozen = rule!(17, true, false);
             self.store_chain(device, chain, cx)?;
             let mut event = self.event(Actor::Device(device), Action::CredentialFreeze, cx);
@@ -357,9 +412,8 @@ impl<S: Storage> Vault<S> {
         let mut first = None;
         while chain.next.first().is_some_and(|next| next.number <= parsed.number()) {
             let next = chain.next.remove(0);
-            chain.number = next.number;
-            chain.key = next.key;
             first = next.request;
+            chain.advance(next);
         }
         if !chain.next.is_empty() {
             return Ok(Presented::Older);
@@ -382,9 +436,10 @@ impl<S: Storage> Vault<S> {
         let blob = seal_credential(&key, &vault, device.as_bytes(), number, json, cx.rng);
         let place = MailPlace { vault: &vault, device: device.as_bytes(), number };
         let mail = seal_mail(&public, &place, &blob, cx.rng);
+        let digest = digest(&blob);
         // EXPOSE: the key's place is the chain file.
         let key = SecretValue::new(key.expose().to_vec());
-        Ok(Next { number, key, mail: Bytes::from(mail), request, answered: false })
+        Ok(Next { number, key, digest, mail: Bytes::from(mail), request, answered: false })
     }
 
     pub(crate) fn device_kem(&self, device: DeviceId) -> Result<KemPublic, Refusal> {

@@ -147,7 +147,7 @@ impl<S: Storage> Vault<S> {
         let recovery_blob = seal_recovery_blob(&recovery_public, &psk, &vault, 1, &contents_json, &identity, cx.rng);
         let credential_key = CredentialKey::generate(cx.rng);
         let credential = seal_credential(&credential_key, &vault, device.as_bytes(), 1, &contents_json, cx.rng);
-        let chain = Chain::first(&credential_key);
+        let chain = Chain::first(&credential_key, &credential);
         let sealed_share = request
             .wants_share
             .then(|| Bytes::from(seal_share_copy(&device_kem, &vault, device.as_bytes(), &self.share, cx.rng)));

@@ -14,7 +14,7 @@ use strongroom_wire::device::{
 use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::{Bytes, Code, DeviceId, Refusal, SecretValue, SlotId, VaultId, limits};
 
-use crate::chains::{Chain, Contents};
+use crate::chains::{Chain, Contents, chain_floor_key};
 use crate::create::{
     DeviceBody, RecoveryRecord, RosterEntry, SETTING_CONFIG, SETTING_GENERATION, SETTING_RECOVERY, SETTING_ROTATE,
     recovery_psk,
@@ -207,7 +207,7 @@ impl<S: Storage> Vault<S> {
             let device = HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 };
             header.roster_mut().devices.insert(id, device);
         }
-        self.store_chain(id, &Chain::first(&key), cx)?;
+        self.store_chain(id, &Chain::first(&key, &blob), cx)?;
         let (open, disk) = self.opened()?;
         let seen = open.ledger.position(disk)?;
         Ok(DeviceAnswer::DeviceAdded(Box::new(DeviceAdded { device: id, sealed_credential, sealed_share, seen })))
@@ -227,6 +227,7 @@ impl<S: Storage> Vault<S> {
         }
         self.delete(Table::Devices, device.as_bytes())?;
         self.delete(Table::Outcomes, device.as_bytes())?;
+        self.delete(Table::Settings, &chain_floor_key(device))?;
         // Whatever comes between, nothing is served again before the vault key was replaced.
         self.put(Table::Settings, SETTING_ROTATE, &true)?;
         self.note_revoked(&entry.sign_public)?;

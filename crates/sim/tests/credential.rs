@@ -113,6 +113,52 @@ fn an_older_blob_freezes_the_chain_and_the_member_is_told() {
 }
 
 #[test]
+fn only_a_blob_that_was_in_force_freezes_and_only_with_a_factor() {
+    let mut home = Home::new("no freeze");
+    let stolen = home.device.blob.clone();
+    home.add(wallet("w", b"seed"));
+    // A device's key alone: no factor was brought along, so nothing is touched.
+    let id = home.request_id();
+    for blob in [stolen.clone(), numbered(&stolen, 0), vec![1; 70]] {
+        assert_eq!(code(home.world.confirm(&home.device, id, 2, &blob)), Code::CredentialBusy);
+    }
+    assert!(!home.actions().contains(&Action::CredentialFreeze));
+    home.critical(&add("one")).expect("its own blob acts");
+    // A factor, and numbers that no blob of this device had in this form.
+    for blob in [numbered(&stolen, 0), numbered(&home.device.blob.clone(), 1), numbered(&stolen, 2)] {
+        let id = home.request_id();
+        let refused = home.world.present(&home.device, &home.passphrase, id, &blob, &add("thief"));
+        assert_eq!(code(refused), Code::CredentialRefused);
+    }
+    assert!(!home.actions().contains(&Action::CredentialFreeze));
+    home.critical(&add("two")).expect("its own blob acts");
+    let id = home.request_id();
+    let refused = home.world.present(&home.device, &home.passphrase, id, &stolen, &add("thief"));
+    assert_eq!(code(refused), Code::CredentialFrozen, "the copy shows after any number of uses");
+}
+
+/// A blob with another number in its head (docs/cryptography.md, section 5).
+fn numbered(blob: &[u8], number: u64) -> Vec<u8> {
+    let mut changed = blob.to_vec();
+    changed[17..25].copy_from_slice(&number.to_be_bytes());
+    changed
+}
+
+#[test]
+fn an_older_header_and_chain_beside_the_newest_database_do_not_bring_a_credential_back() {
+    let mut home = Home::new("older both");
+    let older = home.memory.copy();
+    let copied = home.device.blob.clone();
+    home.add(wallet("w", b"seed"));
+    // The machine dies before the vault locks; the database is the newest there is.
+    home.memory.tamper(|files| (files.headers, files.chains) = (older.headers, older.chains));
+    home.comes_back();
+    let id = home.request_id();
+    let refused = home.world.present(&home.device, &home.passphrase, id, &copied, &add("thief"));
+    assert_eq!(code(refused), Code::CredentialRefused);
+}
+
+#[test]
 fn a_lost_answer_is_answered_again_and_never_a_second_act() {
     let mut home = Home::new("lost");
     let (id, blob) = (home.request_id(), home.device.blob.clone());
@@ -362,7 +408,7 @@ fn another_device_does_not_confirm_what_one_presented() {
     let (sequence, mail) = next(home.world.present(&home.device, &home.passphrase, id, &blob, &add("w")));
     let newer = home.device.open_mail(home.world.id, sequence, &mail).expect("mail");
     assert!(second.open_mail(home.world.id, sequence, &mail).is_none());
-    assert_eq!(code(home.world.confirm(&second, id, sequence, &newer)), Code::CredentialRefused);
+    assert_eq!(code(home.world.confirm(&second, id, sequence, &newer)), Code::CredentialBusy);
     assert_eq!(code(home.world.confirm(&second, id, sequence, &second.blob.clone())), Code::CredentialBusy);
     home.device.store(newer.clone());
     item_of(home.world.confirm(&home.device, id, sequence, &newer));
