@@ -177,7 +177,7 @@ impl Connection {
         let mut rng = os_rng();
         let (handshake, hello1) = DeviceHandshake::start(vault.as_bytes(), &mut rng);
         link.send(&hello1)?;
-        let hello2 = link.receive(PATIENCE)?;
+        let hello2 = link.receive(clock::deadline(PATIENCE))?;
         let pin = match expected {
             Expected::Identity(key, epoch_min) => Pin::Identity { key, epoch_min },
             Expected::Unfounded => Pin::Founding,
@@ -293,8 +293,14 @@ impl Connection {
 
     /// Waits until the vault's first frame under new keys has verified.
     fn await_ready(&mut self) -> Result<(), ConnectError> {
+        let deadline = clock::deadline(PATIENCE);
         while self.switching {
-            if let Some(frame) = self.receive_one(PATIENCE)? {
+            if let Some(frame) = self.receive_one(deadline)? {
+                // An answer, and as much of its body as was granted; credits are small.
+                let held: usize = self.stash.iter().map(|(_, payload)| payload.len() + STASHED_BYTES_MIN).sum();
+                if held + frame.1.len() > FRAME_BYTES_MAX + STREAM_WINDOW_BYTES as usize {
+                    return Err(protocol("more came than was asked for"));
+                }
                 self.stash.push_back(frame);
             }
         }
@@ -312,16 +318,17 @@ impl Connection {
         if let Some(frame) = self.stash.pop_front() {
             return Ok(frame);
         }
+        let deadline = clock::deadline(patience);
         loop {
-            if let Some(frame) = self.receive_one(patience)? {
+            if let Some(frame) = self.receive_one(deadline)? {
                 return Ok(frame);
             }
         }
     }
 
     /// Opens one frame; those of the channel itself and events are dealt with here.
-    fn receive_one(&mut self, patience: Duration) -> Result<Option<(FrameType, Zeroizing<Vec<u8>>)>, ConnectError> {
-        let sealed = self.link.receive(patience)?;
+    fn receive_one(&mut self, deadline: u64) -> Result<Option<(FrameType, Zeroizing<Vec<u8>>)>, ConnectError> {
+        let sealed = self.link.receive(deadline)?;
         let (kind, payload) = self.channel.open_frame(&sealed)?;
         match FrameType::from_byte(kind).ok_or(ChannelError::FrameType(kind))? {
             FrameType::Ready => self.switching = false,
@@ -517,7 +524,7 @@ impl Link {
 
     fn greet(&mut self, hello: &RelayHello) -> Result<RelayAnswer, ConnectError> {
         self.send(&serde_json::to_vec(hello).expect("a greeting always has a JSON form"))?;
-        let answer = self.receive(PATIENCE)?;
+        let answer = self.receive(clock::deadline(PATIENCE))?;
         if answer.len() > RELAY_HELLO_BYTES_MAX {
             return Err(protocol("its greeting is too long"));
         }
@@ -532,15 +539,21 @@ impl Link {
         self.stream.write_all(&with_length(message)).map_err(wait_over).inspect_err(|_| self.closed = true)
     }
 
-    fn receive(&mut self, patience: Duration) -> Result<Vec<u8>, ConnectError> {
+    /// The next message, by `deadline`: neither single bytes nor events put it off.
+    fn receive(&mut self, deadline: u64) -> Result<Vec<u8>, ConnectError> {
         if let Some(message) = self.early.take() {
             return Ok(message);
         }
-        self.stream.set_read_timeout(Some(patience)).map_err(ConnectError::Broken)?;
         loop {
             if let Some(message) = self.next_whole()? {
                 return Ok(message);
             }
+            let left = deadline.saturating_sub(clock::monotonic_ms());
+            if left == 0 {
+                self.closed = true;
+                return Err(ConnectError::TimedOut);
+            }
+            self.stream.set_read_timeout(Some(Duration::from_millis(left))).map_err(ConnectError::Broken)?;
             self.fill()?;
         }
     }
@@ -607,6 +620,9 @@ fn wait_over(error: io::Error) -> ConnectError {
         _ => ConnectError::Broken(error),
     }
 }
+
+/// What a frame that waits costs at least.
+const STASHED_BYTES_MIN: usize = 64;
 
 fn protocol(what: &'static str) -> ConnectError {
     ConnectError::Protocol { what }
@@ -760,6 +776,44 @@ mod tests {
         let (_, body) = connection.ask_streaming::<DeviceAnswer>(&ask(), None).unwrap();
         drop(body);
         assert!(connection.is_ended());
+    }
+
+    #[test]
+    fn a_vault_that_floods_while_keys_are_renewed_is_cut_off() {
+        let (_dir, mut connection) = connect(|served| {
+            let chunk = Chunk { stream: 1, last: false, aborted: false, data: &[0; CHUNK_BYTES_MAX] };
+            // Beyond what a device holds, and never a frame under new keys.
+            for _ in 0..100 {
+                served.send(FrameType::Chunk, &chunk.encode());
+            }
+        });
+        connection.begin_rekey().unwrap();
+        let refused = connection.ask::<DeviceAnswer>(&ask()).unwrap_err();
+        assert!(matches!(refused, AskError::Connection(ConnectError::Protocol { .. })), "{refused:?}");
+        let held: usize = connection.stash.iter().map(|(_, payload)| payload.len()).sum();
+        assert!(held <= FRAME_BYTES_MAX + STREAM_WINDOW_BYTES as usize, "{held}");
+    }
+
+    #[test]
+    fn events_and_single_bytes_do_not_put_the_end_of_a_wait_off() {
+        for drip in [true, false] {
+            let (_dir, mut connection) = connect(move |served| {
+                for byte in with_length(&[0; 200]) {
+                    if drip && served.wire.stream.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                    if !drip {
+                        served.send(FrameType::Event, br#"{"locked":{}}"#);
+                    }
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+            });
+            let started = clock::monotonic_ms();
+            let ask = Ask { patience: Duration::from_millis(400), ..ask() };
+            let refused = connection.ask::<DeviceAnswer>(&ask).unwrap_err();
+            assert!(matches!(refused, AskError::Connection(ConnectError::TimedOut)), "{refused:?}");
+            assert!(clock::monotonic_ms() - started < 5_000);
+        }
     }
 
     #[test]

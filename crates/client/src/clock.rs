@@ -19,3 +19,8 @@ pub(crate) fn monotonic_ms() -> u64 {
     let elapsed = START.get_or_init(std::time::Instant::now).elapsed();
     u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
 }
+
+/// The moment, as [`monotonic_ms`] counts, until which a wait lasts.
+pub(crate) fn deadline(patience: std::time::Duration) -> u64 {
+    monotonic_ms().saturating_add(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX))
+}

@@ -2,26 +2,36 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use strongroom_bus::ConnectionId;
 use strongroom_bus::envelope::CONNECTION_WINDOW_BYTES;
 use strongroom_wire::limits;
 
-/// What a connection has on its way to the vault. Shared by the router, which adds, and the vault's task, which takes away.
+/// What a connection has on its way to the vault. Shared by the router, which adds, and the vault's task, which takes away; a
+/// connection is over, and its place free, when both have let go of it.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow(Arc<Bytes>);
+
+/// What all connections have on their way together, and how many there are.
+#[derive(Debug, Default)]
+pub(crate) struct Everybody {
+    bytes: AtomicU64,
+    connections: AtomicUsize,
+}
 
 #[derive(Debug)]
 struct Bytes {
     own: AtomicU32,
-    everybodys: Arc<AtomicU64>,
+    everybody: Arc<Everybody>,
 }
 
 impl Flow {
-    /// For a further connection; `everybodys` is the sum of all of them.
-    pub(crate) fn new(everybodys: Arc<AtomicU64>) -> Self {
-        Self(Arc::new(Bytes { own: AtomicU32::new(0), everybodys }))
+    /// For a further connection; `None` where there are as many as there may be.
+    pub(crate) fn new(everybody: Arc<Everybody>) -> Option<Self> {
+        let add = |count: usize| (count < CONNECTIONS_MAX).then_some(count + 1);
+        everybody.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
+        Some(Self(Arc::new(Bytes { own: AtomicU32::new(0), everybody })))
     }
 
     /// Counts bytes that came; `false` where they are more than the services were given leave for, or more than the host
@@ -31,18 +41,19 @@ impl Flow {
         if self.0.own.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_err() {
             return false;
         }
-        self.0.everybodys.fetch_add(u64::from(bytes), Ordering::Relaxed) < HELD_BYTES_MAX
+        self.0.everybody.bytes.fetch_add(u64::from(bytes), Ordering::Relaxed) < HELD_BYTES_MAX
     }
 
     fn left(&self, bytes: u32) {
         self.0.own.fetch_sub(bytes, Ordering::Relaxed);
-        self.0.everybodys.fetch_sub(u64::from(bytes), Ordering::Relaxed);
+        self.0.everybody.bytes.fetch_sub(u64::from(bytes), Ordering::Relaxed);
     }
 }
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        self.everybodys.fetch_sub(u64::from(*self.own.get_mut()), Ordering::Relaxed);
+        self.everybody.bytes.fetch_sub(u64::from(*self.own.get_mut()), Ordering::Relaxed);
+        self.everybody.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -124,6 +135,9 @@ impl Channels {
     }
 }
 
+/// Connections of all vaults together.
+const CONNECTIONS_MAX: usize = 65_536;
+
 /// Bytes on their way to all vaults together: enough for 256 clients with full windows.
 const HELD_BYTES_MAX: u64 = 256 * CONNECTION_WINDOW_BYTES as u64;
 
@@ -132,17 +146,31 @@ mod tests {
     use super::*;
 
     fn flow() -> Flow {
-        Flow::new(Arc::default())
+        Flow::new(Arc::default()).expect("there is room")
     }
 
     #[test]
     fn a_connection_that_is_gone_holds_nothing() {
-        let everybodys = Arc::new(AtomicU64::new(0));
-        let flows: Vec<_> = (0..256).map(|_| Flow::new(Arc::clone(&everybodys))).collect();
+        let everybody = Arc::new(Everybody::default());
+        let further = || Flow::new(Arc::clone(&everybody));
+        let flows: Vec<_> = (0..256).map(|_| further().expect("there is room")).collect();
         assert!(flows.iter().all(|flow| flow.came(CONNECTION_WINDOW_BYTES)));
-        assert!(!Flow::new(Arc::clone(&everybodys)).came(1));
+        assert!(!further().expect("there is room").came(1));
         drop(flows);
-        assert_eq!(everybodys.load(Ordering::Relaxed), 0);
+        assert_eq!(everybody.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn a_place_is_free_when_nobody_holds_the_connection_any_more() {
+        let everybody = Arc::new(Everybody::default());
+        let further = || Flow::new(Arc::clone(&everybody));
+        let mut flows: Vec<_> = (0..CONNECTIONS_MAX).map(|_| further().expect("there is room")).collect();
+        assert!(further().is_none());
+        let queued = flows.last().cloned();
+        flows.pop();
+        assert!(further().is_none(), "it waits in a queue still");
+        drop(queued);
+        assert!(further().is_some());
     }
 
     const ONE: ConnectionId = ConnectionId(71);

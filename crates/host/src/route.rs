@@ -1,7 +1,7 @@
 //! From the bus to the task of each vault.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use strongroom_bus::{Bus, ConnectionId, Envelope, Kind, Subject, Subscription, Topic, log};
@@ -9,7 +9,7 @@ use strongroom_wire::{Code, Refusal, VaultId};
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 
-use crate::channels::Flow;
+use crate::channels::{Everybody, Flow};
 use crate::config::HostConfig;
 use crate::folders::{CreateVaultError, Folders};
 use crate::keeper::Keeper;
@@ -72,8 +72,7 @@ pub(crate) struct Router<B> {
     whose: HashMap<Id, VaultId>,
     /// Vaults that there are or are being made.
     count: Arc<AtomicUsize>,
-    /// Bytes on their way to all vaults.
-    held: Arc<AtomicU64>,
+    everybody: Arc<Everybody>,
 }
 
 impl<B: Bus> Router<B> {
@@ -85,7 +84,7 @@ impl<B: Bus> Router<B> {
             tasks: JoinSet::new(),
             whose: HashMap::new(),
             count,
-            held: Arc::default(),
+            everybody: Arc::default(),
         }
     }
 
@@ -123,21 +122,20 @@ impl<B: Bus> Router<B> {
         if !self.shared.folders.has(vault) {
             return self.refuse(envelope, Code::VaultUnknown.into()).await;
         }
+        // Its place is taken until the vault's task is done with it, or opening and closing would fill the queue without end.
+        let Some(flow) = Flow::new(Arc::clone(&self.everybody)) else {
+            return self.refuse(envelope, Code::Busy.into()).await;
+        };
         let asks = self.asks_of(vault);
-        let flow = Flow::new(Arc::clone(&self.held));
-        let taken = {
+        {
             let mut connections = self.shared.connections.lock();
             if connections.contains_key(&connection) {
                 // No services of ours do this; the connection that there is goes on.
                 return log::warn("connection_number_reused", &[("connection", &connection)]);
             }
-            let room = connections.len() < CONNECTIONS_MAX;
-            if room {
-                connections.insert(connection, Connection { vault, asks: asks.clone(), flow: flow.clone() });
-            }
-            room
-        };
-        if !taken || asks.send(Ask::Open(connection, flow)).is_err() {
+            connections.insert(connection, Connection { vault, asks: asks.clone(), flow: flow.clone() });
+        }
+        if asks.send(Ask::Open(connection, flow)).is_err() {
             self.shared.forget(connection);
             self.refuse(envelope, Code::Busy.into()).await;
         }
@@ -253,6 +251,3 @@ fn answer(vault: VaultId, connection: ConnectionId, refusal: Option<Refusal>) ->
             .payload(serde_json::to_vec(&refusal).expect("a refusal has a JSON form")),
     }
 }
-
-/// Connections of all vaults together.
-const CONNECTIONS_MAX: usize = 65_536;
