@@ -95,7 +95,7 @@ pub(crate) fn import(profile: &Profile, count: usize) -> Outcome<()> {
     let numbers: Vec<usize> = (0..count).collect();
     for page in numbers.chunks(IMPORT_PAGE) {
         let drafts = page.iter().map(|number| login(*number)).collect::<Outcome<_>>()?;
-        session.ask(&DeviceRequest::ItemImport { drafts, dry_run: false })?;
+        session.ask(&DeviceRequest::ItemImport { drafts, dry_run: false, overwrite: false })?;
     }
     Ok(())
 }

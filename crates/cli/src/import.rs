@@ -31,7 +31,8 @@ use crate::prompt;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Reads Bitwarden JSON (plain or with a password), KeePass KDBX 4, the CSV of Chrome, Firefox and Safari, and .env
-files. A repeated import makes no duplicates. What could not be carried is listed.
+files. A repeated import makes no duplicates: it updates what it brought before, and keeps what you changed or removed here
+since and what guests were granted, unless --overwrite says otherwise. What could not be carried is listed.
 
 Examples:
   strongroom import bitwarden.json --dry-run
@@ -47,6 +48,12 @@ pub(crate) struct Import {
     /// Only say what would come in
     #[arg(long)]
     pub(crate) dry_run: bool,
+    /// Replace also what was changed or removed here since, and what guests were granted; older values stay in the history
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+    /// Do not ask before that
+    #[arg(long, requires = "overwrite")]
+    pub(crate) yes: bool,
     /// The file's password, from a file of its own; asked for where it is needed
     #[arg(long, value_name = "FILE")]
     pub(crate) password_file: Option<PathBuf>,
@@ -102,18 +109,26 @@ struct Read {
 pub(crate) fn import(app: &App, args: &Import) -> Result<(), Failure> {
     let read = read_file(app, args)?;
     let summary = read.summary.ok_or_else(unexpected)?;
-    let outcomes = app.session(|session| send(app, session, read.items, args.dry_run))?;
-    let mut counts: HashMap<ImportOutcome, u64> = HashMap::new();
-    for outcome in outcomes {
-        *counts.entry(outcome).or_default() += 1;
-    }
-    let count = |outcome| counts.get(&outcome).copied().unwrap_or(0);
+    let mut items = read.items;
+    let outcomes = app.session(|session| {
+        if args.overwrite && !args.yes && !args.dry_run {
+            let kept = send(app, session, &mut items, How { dry_run: true, overwrite: false })?;
+            confirm(app, &labels(&items, &kept, ImportOutcome::Kept))?;
+        }
+        send(app, session, &mut items, How { dry_run: args.dry_run, overwrite: args.overwrite })
+    })?;
+    let count = |outcome| outcomes.iter().filter(|one| **one == outcome).count();
+    let updated = labels(&items, &outcomes, ImportOutcome::Updated);
+    let kept = labels(&items, &outcomes, ImportOutcome::Kept);
     let shown = json!({
         "dry_run": args.dry_run,
         "kind": summary.kind,
         "added": count(ImportOutcome::Added),
         "updated": count(ImportOutcome::Updated),
+        "updated_items": updated,
         "unchanged": count(ImportOutcome::Unchanged),
+        "kept": kept.len(),
+        "kept_items": kept,
         "refused": count(ImportOutcome::Refused),
         "not_carried": read.not_carried,
         "bad_rows": read.bad_rows,
@@ -123,13 +138,18 @@ pub(crate) fn import(app: &App, args: &Import) -> Result<(), Failure> {
     app.out.result(&shown, || {
         let would = if args.dry_run { "Would come in" } else { "Imported" };
         let mut text = format!(
-            "{would} from {}: {} added, {} updated, {} unchanged, {} refused.\n",
+            "{would} from {}: {} added, {} updated, {} unchanged, {} kept, {} refused.\n",
             summary.kind,
             count(ImportOutcome::Added),
             count(ImportOutcome::Updated),
             count(ImportOutcome::Unchanged),
+            kept.len(),
             count(ImportOutcome::Refused),
         );
+        text.push_str(&named("Updated", &updated));
+        let sentence = "Kept, because they were changed or removed here since, or a guest was granted them (--overwrite \
+                        replaces them)";
+        text.push_str(&named(sentence, &kept));
         let rows: Vec<String> = read.bad_rows.iter().map(ToString::to_string).collect();
         text.push_str(&listed("Skipped, because they could not be read", &rows, summary.bad_rows));
         let lines: Vec<String> = read.not_carried.iter().map(ToString::to_string).collect();
@@ -139,6 +159,27 @@ pub(crate) fn import(app: &App, args: &Import) -> Result<(), Failure> {
         }
         text
     })
+}
+
+/// The labels of the items of which this came.
+fn labels<'i>(items: &'i [ItemDraft], outcomes: &[ImportOutcome], wanted: ImportOutcome) -> Vec<&'i str> {
+    let of_each = items.iter().zip(outcomes);
+    of_each.filter(|(_, outcome)| **outcome == wanted).map(|(item, _)| item.label.as_str()).collect()
+}
+
+/// Asks before values are replaced that the file alone should not replace.
+fn confirm(app: &App, kept: &[&str]) -> Result<(), Failure> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    app.out.note(named("Changed or removed here since, or granted to a guest", kept).trim_end());
+    app.prompter().confirm("Replace their values by those of the file?", false)
+}
+
+/// A list of labels, not too long to be read.
+fn named(heading: &str, labels: &[&str]) -> String {
+    let shown: Vec<String> = labels.iter().take(LABELS_SHOWN_MAX).map(ToString::to_string).collect();
+    listed(heading, &shown, labels.len() as u64)
 }
 
 /// Runs `export`.
@@ -253,26 +294,28 @@ impl Drop for Ended {
     }
 }
 
-/// Sends the items in as few requests as fit, and gives what came of each.
+/// Sends the items in as few requests as fit, and gives what came of each. They are the caller's again afterwards.
 fn send(
     app: &App,
     session: &mut Session<'_>,
-    items: Vec<ItemDraft>,
-    dry_run: bool,
+    items: &mut Vec<ItemDraft>,
+    how: How,
 ) -> Result<Vec<ImportOutcome>, Failure> {
     let total = items.len() as u64;
     let bar = progress::bar(app, "items");
     let mut outcomes = Vec::with_capacity(items.len());
     let mut batch: Vec<ItemDraft> = Vec::new();
     let mut batch_bytes = 0;
-    let mut items = items.into_iter().peekable();
-    while let Some(item) = items.next() {
+    let mut sent = Vec::with_capacity(items.len());
+    let mut rest = std::mem::take(items).into_iter().peekable();
+    while let Some(item) = rest.next() {
         batch_bytes += json_bytes(&item);
         batch.push(item);
-        let next = items.peek().map_or(usize::MAX, json_bytes);
+        let next = rest.peek().map_or(usize::MAX, json_bytes);
         if batch.len() == BATCH_ITEMS_MAX || batch_bytes.saturating_add(next) > BATCH_BYTES_MAX {
             let count = batch.len();
-            let request = DeviceRequest::ItemImport { drafts: std::mem::take(&mut batch), dry_run };
+            let How { dry_run, overwrite } = how;
+            let request = DeviceRequest::ItemImport { drafts: std::mem::take(&mut batch), dry_run, overwrite };
             let DeviceAnswer::Imported { outcomes: of_batch } = session.ask(&request)? else {
                 return Err(unexpected());
             };
@@ -280,11 +323,16 @@ fn send(
                 return Err(unexpected());
             }
             outcomes.extend(of_batch);
+            // Not copied: each holds secrets.
+            if let DeviceRequest::ItemImport { drafts, .. } = request {
+                sent.extend(drafts);
+            }
             batch_bytes = 0;
             progress::advance(bar.as_ref(), outcomes.len() as u64, total);
         }
     }
     progress::finish(bar);
+    *items = sent;
     Ok(outcomes)
 }
 
@@ -347,6 +395,15 @@ fn listed(heading: &str, lines: &[String], in_all: u64) -> String {
     text
 }
 
+/// What an import may do.
+#[derive(Clone, Copy)]
+struct How {
+    dry_run: bool,
+    overwrite: bool,
+}
+
+/// Labels of one list on the screen; `--json` has all of them.
+const LABELS_SHOWN_MAX: usize = 50;
 const BATCH_ITEMS_MAX: usize = 256;
 /// Room is left for the envelope around the items.
 const BATCH_BYTES_MAX: usize = FRAME_BYTES_MAX - 16 * 1024;

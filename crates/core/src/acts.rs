@@ -6,7 +6,7 @@ use strongroom_wire::items::FieldDraft;
 use strongroom_wire::{Class, Code, DeviceId, ItemId, Refusal, RequestId};
 
 use crate::chains::Contents;
-use crate::items::{Field, field_key};
+use crate::items::{Field, ImportHow, field_key};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Request, Vault};
 
@@ -50,7 +50,9 @@ impl<S: Storage> Vault<S> {
             R::ItemRemove { item, purge } => self.item_remove(device, item, purge, cx)?,
             R::ItemHistory { item } => self.item_history(item)?,
             R::ItemRestore { item, version } => self.item_restore(device, item, version, cx)?,
-            R::ItemImport { drafts, dry_run } => self.item_import(device, drafts, dry_run, cx)?,
+            R::ItemImport { drafts, dry_run, overwrite } => {
+                self.item_import(device, drafts, ImportHow { dry_run, overwrite }, cx)?
+            }
             R::GuestAdd(add) => self.guest_add(device, &add, contents, cx)?,
             R::GuestList {} => self.guest_list()?,
             R::GuestSuspend { guest, suspended } => self.guest_suspend(device, guest, suspended, cx)?,

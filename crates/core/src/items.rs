@@ -18,6 +18,7 @@ use strongroom_wire::{
 };
 
 use crate::chains::Contents;
+use crate::guests::Grant;
 use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault, check_label, random_id};
@@ -41,12 +42,31 @@ pub(crate) struct Item {
     pub(crate) policy_version: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) origin: Option<Origin>,
-    /// A keyed digest of the draft that was imported last.
+    /// What was imported last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) import_digest: Option<Bytes>,
+    pub(crate) imported: Option<Imported>,
     /// Counter-based one-time codes made so far.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub(crate) counter: u64,
+}
+
+/// A draft that was imported.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Imported {
+    /// A keyed digest of it.
+    digest: Bytes,
+    /// The item's version that it became.
+    version: u64,
+}
+
+/// What an import may do.
+#[derive(Clone, Copy)]
+pub(crate) struct ImportHow {
+    /// Nothing; it only says what it would.
+    pub(crate) dry_run: bool,
+    /// Replace also what was changed here since, and what guests were granted.
+    pub(crate) overwrite: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -289,7 +309,7 @@ impl<S: Storage> Vault<S> {
         &mut self,
         id: ItemId,
         draft: ItemDraft,
-        import_digest: Option<Bytes>,
+        digest: Option<Bytes>,
         cx: &mut Context<'_>,
     ) -> Result<(), Refusal> {
         let now = self.now(cx);
@@ -320,7 +340,7 @@ impl<S: Storage> Vault<S> {
             policy: draft.policy,
             policy_version: 1,
             origin: draft.origin,
-            import_digest,
+            imported: digest.map(|digest| Imported { digest, version: 1 }),
             counter: 0,
         };
         self.put(Table::Items, id.as_bytes(), &item)
@@ -660,7 +680,7 @@ impl<S: Storage> Vault<S> {
         &mut self,
         device: DeviceId,
         drafts: Vec<ItemDraft>,
-        dry_run: bool,
+        how: ImportHow,
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         if drafts.len() > IMPORT_PAGE_MAX {
@@ -669,7 +689,7 @@ impl<S: Storage> Vault<S> {
         let mut outcomes = Vec::with_capacity(drafts.len());
         let mut changed = 0;
         for draft in drafts {
-            let outcome = match self.in_transaction(cx, |vault, cx| vault.import_one(draft, dry_run, cx)) {
+            let outcome = match self.in_transaction(cx, |vault, cx| vault.import_one(draft, how, cx)) {
                 Ok(outcome) => outcome,
                 // A row that does not fit is listed; the rest comes in.
                 Err(refusal) if refusal.code.blame() == Blame::Asker => ImportOutcome::Refused,
@@ -678,7 +698,7 @@ impl<S: Storage> Vault<S> {
             changed += u64::from(matches!(outcome, ImportOutcome::Added | ImportOutcome::Updated));
             outcomes.push(outcome);
         }
-        if changed > 0 && !dry_run {
+        if changed > 0 && !how.dry_run {
             let mut event = self.event(Actor::Device(device), Action::ItemImport, cx);
             event.count = Some(changed);
             self.log(event, cx)?;
@@ -689,7 +709,7 @@ impl<S: Storage> Vault<S> {
     fn import_one(
         &mut self,
         mut draft: ItemDraft,
-        dry_run: bool,
+        how: ImportHow,
         cx: &mut Context<'_>,
     ) -> Result<ImportOutcome, Refusal> {
         if check_draft(&draft).is_err()
@@ -704,14 +724,14 @@ impl<S: Storage> Vault<S> {
             None => None,
         };
         let Some(id) = known else {
-            if !dry_run {
+            if !how.dry_run {
                 let id = ItemId(random_id(cx.rng));
                 self.insert(id, draft, Some(digest), cx)?;
             }
             return Ok(ImportOutcome::Added);
         };
         let mut item = self.item(id)?;
-        if item.import_digest.as_ref() == Some(&digest) {
+        if item.imported.as_ref().is_some_and(|imported| imported.digest == digest) {
             return Ok(ImportOutcome::Unchanged);
         }
         // A critical value is replaced by whoever presents the credential, not by a file.
@@ -721,7 +741,14 @@ impl<S: Storage> Vault<S> {
                 return Ok(ImportOutcome::Refused);
             }
         }
-        if dry_run {
+        // A file does not take back in silence what was done here, and not what guests use.
+        let touched = item.removed_at.is_some()
+            || item.imported.as_ref().is_none_or(|imported| imported.version != item.version)
+            || self.all::<Grant>(Table::Grants, &[])?.iter().any(|(_, grant)| grant.given.reference.item == id);
+        if touched && !how.overwrite {
+            return Ok(ImportOutcome::Kept);
+        }
+        if how.dry_run {
             return Ok(ImportOutcome::Updated);
         }
         let now = self.now(cx);
@@ -730,8 +757,9 @@ impl<S: Storage> Vault<S> {
         self.void_for_item(id)?;
         item.label = draft.label;
         item.tags = draft.tags;
-        item.import_digest = Some(digest);
         item.version += 1;
+        item.imported = Some(Imported { digest, version: item.version });
+        item.removed_at = None;
         item.changed_at = now;
         self.put(Table::Items, id.as_bytes(), &item)?;
         Ok(ImportOutcome::Updated)

@@ -90,6 +90,16 @@ fn imports_come_in_once_and_exports_hold_everything() {
     let report = place.run(["import", "--scope", "shop"]).args([dotenv]).json();
     assert_eq!((report["added"].as_u64(), report["bad_rows_in_all"].as_u64()), (Some(2), Some(1)), "{report}");
 
+    // What was changed here since is kept, and replaced only after a yes that names it.
+    place.say("item edit TOKEN --stdin").stdin("mine-44dd55ee").ok();
+    let dotenv = place.write(".env", "DATABASE_URL=postgres://u:env-value-92bb@db/x\nTOKEN='env-token-33cc44dd'\n");
+    let import = || place.run(["import", "--scope", "shop"]).args([&dotenv]);
+    let report = import().json();
+    assert_eq!((&report["updated_items"][0], &report["kept_items"][0]), (&"DATABASE_URL".into(), &"TOKEN".into()));
+    import().args(["--overwrite"]).refused(8, "no_input");
+    let report = import().args(["--overwrite", "--yes"]).json();
+    assert_eq!((&report["unchanged"], &report["updated_items"][0]), (&1.into(), &"TOKEN".into()), "{report}");
+
     place.say("item add wallet Coins --stdin").stdin("seed words of the coins").ok();
     place.run(["export", "--yes", "--to"]).args([place.path("all.json")]).ok();
     let exported: Value = serde_json::from_slice(&fs::read(place.path("all.json")).unwrap()).unwrap();
@@ -98,7 +108,7 @@ fn imports_come_in_once_and_exports_hold_everything() {
     for value in [
         "sample-weather-key-7c1b52f0e94d4d0a",
         "sample-forge-password",
-        "env-token-22bb33cc",
+        "env-token-33cc44dd",
         "4111111111111111",
         "seed words of the coins",
     ] {
@@ -106,7 +116,7 @@ fn imports_come_in_once_and_exports_hold_everything() {
     }
     place.run(["export", "--yes", "--to"]).args([place.path("all.json")]).refused(8, "file_failed");
     let env = place.say("export --yes --format env --to -").hands_out().ok();
-    assert!(env.contains("env-token-22bb33cc"));
+    assert!(env.contains("env-token-33cc44dd"));
     place.say("export --to -").refused(8, "no_input");
 }
 

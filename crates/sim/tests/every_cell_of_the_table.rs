@@ -94,7 +94,7 @@ fn device_request(
             }
             None => DeviceRequest::ItemRestore { item: ItemId([1; 16]), version: None },
         },
-        O::ItemImport => DeviceRequest::ItemImport { drafts: vec![draft(class?)], dry_run: true },
+        O::ItemImport => DeviceRequest::ItemImport { drafts: vec![draft(class?)], dry_run: true, overwrite: false },
         O::GuestAdd => {
             let key = strongroom_crypto::sign::SigningKey::from_seed(&home.world.rng.bytes()).public();
             let public_key = Bytes::from(*key.as_bytes());

@@ -8,7 +8,7 @@ use strongroom_wire::device::{
 };
 use strongroom_wire::event::Action;
 use strongroom_wire::items::{ItemDraft, ItemView, Origin};
-use strongroom_wire::policy::{Consumer, ItemPolicy, KeyPurpose};
+use strongroom_wire::policy::{Consumer, ItemPolicy, KeyPurpose, Mode};
 use strongroom_wire::{Class, Code, ItemId, Refusal};
 
 fn edit(item: ItemId) -> ItemEdit {
@@ -228,7 +228,11 @@ fn a_key_that_does_not_fit_its_policy_is_not_taken() {
 }
 
 fn imported(home: &mut Home, drafts: Vec<ItemDraft>, dry_run: bool) -> Vec<ImportOutcome> {
-    match home.act(&DeviceRequest::ItemImport { drafts, dry_run }) {
+    imported_over(home, drafts, dry_run, false)
+}
+
+fn imported_over(home: &mut Home, drafts: Vec<ItemDraft>, dry_run: bool, overwrite: bool) -> Vec<ImportOutcome> {
+    match home.act(&DeviceRequest::ItemImport { drafts, dry_run, overwrite }) {
         Ok(DeviceAnswer::Imported { outcomes }) => outcomes,
         other => panic!("{other:?}"),
     }
@@ -259,6 +263,42 @@ fn an_import_that_is_repeated_makes_no_duplicates_and_bad_rows_are_listed() {
 }
 
 #[test]
+fn an_import_keeps_what_was_changed_here_or_granted_unless_it_is_told_to_overwrite() {
+    use ImportOutcome::{Added, Kept, Unchanged, Updated};
+    let rows = |password: &[u8]| -> Vec<ItemDraft> {
+        ["edited", "granted", "removed", "as it came"].map(|id| foreign(id, password)).into()
+    };
+    let mut home = Home::new("import kept");
+    assert_eq!(imported(&mut home, rows(b"1"), false), [Added; 4]);
+    assert_eq!(imported(&mut home, rows(b"2"), false), [Updated; 4]);
+    let DeviceAnswer::Items { items, .. } =
+        home.session(&DeviceRequest::ItemList(ListQuery::default())).expect("listed")
+    else {
+        panic!()
+    };
+    let id = |label: &str| items.iter().find(|item| item.label == label).expect("there").id;
+    set(&mut home, id("edited"), "password", Class::Secret, b"mine").expect("edited");
+    let guest = home.guest_add("guest");
+    let policy = Some(ItemPolicy { http: Some(http_policy()), key: None });
+    home.act(&DeviceRequest::ItemEdit(ItemEdit { policy, ..edit(id("granted")) })).expect("a policy");
+    home.grant(guest, &reference(id("granted"), "password"), Consumer::Http, Mode::Always);
+    home.act(&DeviceRequest::ItemRemove { item: id("removed"), purge: false }).expect("removed");
+    assert_eq!(imported(&mut home, rows(b"2"), false), [Unchanged; 4], "the same file again is no news");
+    for dry_run in [true, false] {
+        assert_eq!(imported(&mut home, rows(b"3"), dry_run), [Kept, Kept, Kept, Updated]);
+    }
+    assert_eq!(value(&mut home, id("edited"), "password").expect("exported"), b"mine");
+    assert_eq!(value(&mut home, id("granted"), "password").expect("exported"), b"2");
+    assert_eq!(imported_over(&mut home, rows(b"3"), true, true), [Updated, Updated, Updated, Unchanged]);
+    assert_eq!(imported_over(&mut home, rows(b"3"), false, true), [Updated, Updated, Updated, Unchanged]);
+    for label in ["edited", "granted", "removed", "as it came"] {
+        assert_eq!(value(&mut home, id(label), "password").expect("exported"), b"3", "{label}");
+    }
+    // What a guest uses is asked for again, though the file brought it itself.
+    assert_eq!(imported(&mut home, rows(b"4"), false), [Updated, Kept, Updated, Updated]);
+}
+
+#[test]
 fn a_row_that_does_not_fit_into_its_item_is_listed_and_the_rest_comes_in() {
     use ImportOutcome::{Added, Refused};
     let mut home = Home::new("import too large");
@@ -275,7 +315,7 @@ fn a_row_that_does_not_fit_into_its_item_is_listed_and_the_rest_comes_in() {
 #[test]
 fn critical_values_are_not_imported() {
     let mut home = Home::new("import critical");
-    let request = DeviceRequest::ItemImport { drafts: vec![wallet("w", b"seed")], dry_run: false };
+    let request = DeviceRequest::ItemImport { drafts: vec![wallet("w", b"seed")], dry_run: false, overwrite: false };
     assert_eq!(code(home.act(&request)), Code::ClassRefused);
 }
 

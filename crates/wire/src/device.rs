@@ -72,6 +72,9 @@ pub enum DeviceRequest {
         /// Whether only to say what would happen.
         #[serde(default)]
         dry_run: bool,
+        /// Whether to replace also what was changed here since, and what guests were granted.
+        #[serde(default)]
+        overwrite: bool,
     },
 
     /// Enrols a guest; presents the credential.
@@ -617,6 +620,8 @@ words! {
         Updated = "updated",
         /// It was there already.
         Unchanged = "unchanged",
+        /// It was changed or removed here since, or a guest was granted it: it is kept as it is, unless it is to be overwritten.
+        Kept = "kept",
         /// It does not fit the limits of an item.
         Refused = "refused",
     }

@@ -848,7 +848,7 @@ impl Sim {
             10 => DeviceRequest::ItemAdd(totp_item("bad", fakes::BAD_TOTP)),
             11 => DeviceRequest::ItemAdd(login("", b"x")),
             12 => DeviceRequest::Use(UseCall { reference: reference(item, "seed"), call: sign(b"m") }),
-            13 => DeviceRequest::ItemImport { drafts: vec![wallet("w", b"x")], dry_run: true },
+            13 => DeviceRequest::ItemImport { drafts: vec![wallet("w", b"x")], dry_run: true, overwrite: false },
             14 => {
                 let fields = (0..65).map(|n| field(&format!("f{n}"), Class::Private, b"v")).collect();
                 DeviceRequest::ItemAdd(ItemDraft { fields, ..login("wide", b"x") })
