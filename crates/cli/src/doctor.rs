@@ -167,8 +167,18 @@ fn check_machine(findings: &mut Vec<Finding>) {
     let swaps = read("/proc/swaps").lines().count();
     if swaps > 1 {
         let text =
-            "there is swap; vault processes lock their keys in memory, this command's short life is not locked".into();
-        push(findings, "swap", Level::Note, text, Some("encrypt the swap"));
+            "there is swap; vaults keep their keys out of it, but what they work with only where the server may lock all of \
+             its memory, and this command's short life is not locked"
+                .into();
+        push(
+            findings,
+            "swap",
+            Level::Note,
+            text,
+            Some(
+                "encrypt the swap, or run the server with LimitMEMLOCK=infinity (systemd) or without swap (MemorySwapMax=0)",
+            ),
+        );
     }
 }
 

@@ -136,6 +136,10 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
             let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
             call(unsafe { libc::prlimit(parent(), libc::RLIMIT_CORE, std::ptr::null(), &raw mut limit) })?;
         }
+        "unlock_memory" => {
+            let page = map_page(libc::PROT_READ | libc::PROT_WRITE)?;
+            call(unsafe { libc::munlock(page, 4_096) })?;
+        }
         "much_memory" => {
             let page = unsafe {
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
@@ -207,10 +211,9 @@ fn secret_memory() -> io::Result<()> {
     }
     call(unsafe { libc::close(fd) })?;
     let heap = map_page(libc::PROT_READ | libc::PROT_WRITE)?;
-    call(unsafe { libc::mlock(heap, 4_096) })?;
+    call(unsafe { libc::mlock2(heap, 4_096, libc::MLOCK_ONFAULT) })?;
     call(unsafe { libc::madvise(heap, 4_096, libc::MADV_DONTDUMP) })?;
     call(unsafe { libc::madvise(heap, 4_096, libc::MADV_WIPEONFORK) })?;
-    call(unsafe { libc::munlock(heap, 4_096) })?;
     call(unsafe { libc::munmap(heap, 4_096) })
 }
 

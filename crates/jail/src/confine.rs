@@ -88,6 +88,10 @@ impl Jail {
         self.keep(&mut report, Promise::NotDumpable, dumpable)?;
         self.keep(&mut report, Promise::NoCoreFile, limits::no_core_file())?;
         self.keep(&mut report, Promise::Bounded, self.limits.apply())?;
+        if self.folder.is_some() {
+            // Of a vault alone: what a computing child holds is over in a moment.
+            self.keep(&mut report, Promise::LockedMemory, limits::lock_memory())?;
+        }
         self.keep(&mut report, Promise::NoCapabilities, no_capabilities())?;
         let shut = files::shut(self.folder.as_deref());
         report.landlock_abi = shut.as_ref().map_or(0, |shut| shut.abi);

@@ -13,6 +13,8 @@ pub enum Promise {
     NoCoreFile,
     /// Open files, file sizes and, where set, memory and processor time are bounded.
     Bounded,
+    /// All its memory stays out of swap.
+    LockedMemory,
     /// Not one capability, even as root.
     NoCapabilities,
     /// Files: its folder or none.
@@ -27,11 +29,12 @@ pub enum Promise {
 
 impl Promise {
     /// Every promise, in the order in which they are kept.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NoNewPrivileges,
         Self::NotDumpable,
         Self::NoCoreFile,
         Self::Bounded,
+        Self::LockedMemory,
         Self::NoCapabilities,
         Self::OnlyItsFiles,
         Self::NoTcp,
@@ -46,6 +49,7 @@ impl Promise {
             Self::NotDumpable => "not_dumpable",
             Self::NoCoreFile => "no_core_file",
             Self::Bounded => "bounded",
+            Self::LockedMemory => "locked_memory",
             Self::NoCapabilities => "no_capabilities",
             Self::OnlyItsFiles => "only_its_files",
             Self::NoTcp => "no_tcp",
@@ -55,9 +59,9 @@ impl Promise {
     }
 
     /// Whether a jail without it is refused unless the caller says otherwise. Those that are not were added to Linux after
-    /// 6.2 and are second locks on doors that another promise shuts.
+    /// 6.2 and are second locks on doors that another promise shuts; or need a limit that an ordinary user seldom has.
     pub(crate) fn is_required(self) -> bool {
-        !matches!(self, Self::NoTcp | Self::Scoped)
+        !matches!(self, Self::NoTcp | Self::Scoped | Self::LockedMemory)
     }
 }
 

@@ -282,12 +282,11 @@ const FILES: &[Call] = &[
     always(libc::SYS_readlink, "as above"),
 ];
 
-/// Memory that holds keys.
+/// Memory that holds keys. SQLCipher asks for `mlock` and `munlock` of each allocation and goes on without: a vault's memory is
+/// locked as a whole where it can be, and pages hold more than one allocation, so that to unlock one would unlock its neighbours.
 const LOCKED_MEMORY: &[Call] = &[
     always(libc::SYS_memfd_secret, "keys in memory that even root cannot read"),
-    always(libc::SYS_mlock, "keys stay out of swap"),
-    always(libc::SYS_mlock2, "the same"),
-    always(libc::SYS_munlock, "keys are gone"),
+    always(libc::SYS_mlock2, "keys stay out of swap, where not all memory is locked"),
 ];
 
 const THREAD_FLAGS: u64 = bits(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND);

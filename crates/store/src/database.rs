@@ -290,6 +290,5 @@ const SETTINGS: &str = "
 ///
 /// It also locks every allocation, which costs more than the wiping: two calls of the kernel each, 1.6 ms for an open instead
 /// of 0.25. So it comes last, after the many small allocations of reading the schema; what those leave behind lies in blocks
-/// that are wiped when the connection closes. And since vaults run without swap and core dumps, their jail may refuse
-/// `mlock` and `munlock` (SQLCipher goes on without; our own keys lie in `memfd_secret` or use `mlock2`).
+/// that are wiped when the connection closes. A vault's jail refuses both calls, and locks all memory at once where it can.
 const WIPE_MEMORY: &str = "PRAGMA cipher_memory_security = ON";
