@@ -458,7 +458,7 @@ impl<S: Storage> Vault<S> {
             return Err(void());
         }
         for grant in grants {
-            if self.disk.get(Table::Grants, grant.as_bytes())?.is_none() {
+            if self.grant(*grant)?.is_none() {
                 return Err(void());
             }
         }

@@ -205,6 +205,8 @@ impl<S: Storage> Vault<S> {
             floor: LogPosition::default(),
             tail: TailPlace::default(),
             time: now,
+            attempts_written: BTreeMap::new(),
+            attempts_ahead: true,
             dirty: false,
         };
         self.chain_writes.push((device, chain_file));

@@ -117,15 +117,15 @@ impl<S: Storage> Vault<S> {
     }
 
     pub(crate) fn guest_list(&mut self) -> Result<DeviceAnswer, Refusal> {
-        let grants = self.all::<Grant>(Table::Grants, &[])?;
+        let grants = self.grants()?;
         let mut guests = Vec::new();
         for (_, record) in self.all::<GuestRecord>(Table::Guests, &[])? {
             let body: GuestBody = crate::ledger::parse(record.entry.body.as_bytes())?;
             let mut seen = None;
             let mut count = 0;
-            for (key, _) in grants.iter().filter(|(_, grant)| grant.given.guest == body.id) {
+            for (id, _) in grants.iter().filter(|(_, grant)| grant.given.guest == body.id) {
                 count += 1;
-                seen = seen.max(self.get::<GrantUse>(Table::GrantUses, key)?.and_then(|used| used.used_at));
+                seen = seen.max(self.get::<GrantUse>(Table::GrantUses, id.as_bytes())?.and_then(|used| used.used_at));
             }
             guests.push(guest_view(&body, &record, count, seen));
         }
@@ -170,11 +170,9 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         let (body, _) = self.guest(id)?;
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
-            if grant.given.guest == id {
-                self.delete(Table::Grants, &key)?;
-                self.delete(Table::GrantUses, &key)?;
-            }
+        for (grant, _) in self.grants()?.iter().filter(|(_, grant)| grant.given.guest == id) {
+            self.delete(Table::Grants, grant.as_bytes())?;
+            self.delete(Table::GrantUses, grant.as_bytes())?;
         }
         self.delete(Table::Guests, id.as_bytes())?;
         self.void_for_guest(Some(id))?;
@@ -274,15 +272,14 @@ impl<S: Storage> Vault<S> {
 
     pub(crate) fn grant_list(&mut self, guest: Option<GuestId>) -> Result<DeviceAnswer, Refusal> {
         let mut grants = Vec::new();
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
+        for (id, grant) in self.grants()?.iter() {
             if guest.is_some_and(|guest| guest != grant.given.guest) {
                 continue;
             }
-            let id = grant_id(&key)?;
-            let used: GrantUse = self.get(Table::GrantUses, &key)?.unwrap_or_default();
+            let used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
             let (body, _) = self.guest(grant.given.guest)?;
             let item = self.item(grant.given.reference.item)?;
-            grants.push(grant_view(id, &grant, &used, &body.name, &item.label));
+            grants.push(grant_view(*id, grant, &used, &body.name, &item.label));
         }
         Ok(DeviceAnswer::Grants { grants })
     }
@@ -293,7 +290,7 @@ impl<S: Storage> Vault<S> {
         id: GrantId,
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
-        let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::GrantUnknown))?;
+        let grant = self.grant(id)?.ok_or(Refusal::new(Code::GrantUnknown))?;
         rule!(13, self.forget_grant(id)?, ());
         if !grant.derived_under.is_empty() {
             // Deriving the key again gives no grant again.
@@ -310,10 +307,10 @@ impl<S: Storage> Vault<S> {
     /// Removes a grant, and those of keys that were derived under it.
     pub(crate) fn forget_grant(&mut self, id: GrantId) -> Result<(), Refusal> {
         self.cancel(|running| running.grants.contains(&id));
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
-            if key == id.as_bytes() || grant.derived_under.contains(&id) {
-                self.delete(Table::Grants, &key)?;
-                self.delete(Table::GrantUses, &key)?;
+        for (other, grant) in self.grants()?.iter() {
+            if *other == id || grant.derived_under.contains(&id) {
+                self.delete(Table::Grants, other.as_bytes())?;
+                self.delete(Table::GrantUses, other.as_bytes())?;
             }
         }
         Ok(())
@@ -321,14 +318,11 @@ impl<S: Storage> Vault<S> {
 
     /// Ends every grant on an item that is removed.
     pub(crate) fn end_grants_of(&mut self, item: ItemId, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
-            if grant.given.reference.item == item {
-                let id = grant_id(&key)?;
-                self.forget_grant(id)?;
-                let mut event = self.event(Actor::Vault, Action::GrantRevoke, cx);
-                event.grant = Some(id);
-                self.log(event, cx)?;
-            }
+        for (id, _) in self.grants()?.iter().filter(|(_, grant)| grant.given.reference.item == item) {
+            self.forget_grant(*id)?;
+            let mut event = self.event(Actor::Vault, Action::GrantRevoke, cx);
+            event.grant = Some(*id);
+            self.log(event, cx)?;
         }
         Ok(())
     }
@@ -337,8 +331,8 @@ impl<S: Storage> Vault<S> {
     pub(crate) fn granted(&mut self, guest: GuestId, cx: &Context<'_>) -> Result<GuestAnswer, Refusal> {
         let now = self.now(cx);
         let mut granted = Vec::new();
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
-            let given = grant.given;
+        for (id, grant) in self.grants()?.iter() {
+            let given = &grant.given;
             if given.guest != guest || given.limits.expires_at.is_some_and(|end| end <= now) {
                 continue;
             }
@@ -351,12 +345,12 @@ impl<S: Storage> Vault<S> {
                 _ => Vec::new(),
             };
             granted.push(Granted {
-                grant: grant_id(&key)?,
-                reference: given.reference,
+                grant: *id,
+                reference: given.reference.clone(),
                 label: item.label,
                 item_type: item.item_type,
                 consumer: given.consumer,
-                limits: given.limits,
+                limits: given.limits.clone(),
                 hosts,
                 mode: given.mode,
             });

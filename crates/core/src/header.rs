@@ -139,6 +139,11 @@ pub(crate) struct Header {
     pub(crate) settled: Arc<Roster>,
     /// Wrong factors in a row, per slot.
     pub(crate) attempts: BTreeMap<SlotId, u32>,
+    /// What was written of them.
+    pub(crate) attempts_written: BTreeMap<SlotId, u32>,
+    /// Whether each slot is written with one attempt more than there was: the next one is counted before it is made, and where
+    /// it is right nothing is to be written.
+    pub(crate) attempts_ahead: bool,
     /// When the recovery phrase was tried lately.
     pub(crate) recovery_attempts: Vec<Timestamp>,
     /// The channel identity.
@@ -198,7 +203,9 @@ impl Header {
             next_sequence: newest.sequence.checked_add(1).ok_or_else(|| refused("its sequence is at the end"))?,
             settled: Arc::clone(&roster),
             roster,
+            attempts_written: sealed.attempts.clone(),
             attempts: sealed.attempts,
+            attempts_ahead: false,
             recovery_attempts: sealed.recovery_attempts,
             channel: SigningKey::from_seed(seed),
             channel_certificate: sealed.channel_certificate,
@@ -219,6 +226,29 @@ impl Header {
             *attempts = (*attempts).max(limits::UNLOCK_ATTEMPTS_FREE);
         }
         self.recovery_attempts = vec![now; limits::RECOVERY_ATTEMPTS_PER_HOUR as usize];
+    }
+
+    fn attempts_to_write(&self) -> BTreeMap<SlotId, u32> {
+        let mut attempts = self.attempts.clone();
+        if self.attempts_ahead {
+            for slot in self.roster.slots.iter().filter(|slot| slot.kind != SlotKind::Recovery) {
+                *attempts.entry(slot.id).or_insert(0) += 1;
+            }
+        }
+        attempts
+    }
+
+    /// Whether the next attempt with this slot was written before it is made.
+    pub(crate) fn is_written_ahead(&self, slot: SlotId) -> bool {
+        let attempts = self.attempts.get(&slot).copied().unwrap_or(0);
+        self.attempts_written.get(&slot).is_some_and(|written| *written > attempts)
+    }
+
+    /// A factor was right: what was counted is forgotten, for every slot.
+    pub(crate) fn forget_attempts(&mut self) {
+        self.attempts.clear();
+        let recovery = std::mem::take(&mut self.recovery_attempts);
+        self.dirty |= !recovery.is_empty() || self.attempts_written != self.attempts_to_write();
     }
 
     /// The roster, to change it; the header is written with the next settlement.
@@ -248,7 +278,7 @@ impl Header {
         let sealed = SealedPart {
             v: 1,
             slots: others,
-            attempts: self.attempts.clone(),
+            attempts: self.attempts_to_write(),
             recovery_attempts: self.recovery_attempts.clone(),
             // EXPOSE: the seed is written into the sealed part and the copy is wiped with it.
             channel_seed: SecretValue::new(self.channel.expose_seed().to_vec()),
@@ -271,6 +301,7 @@ impl Header {
         let copy = if sequence.is_multiple_of(2) { HeaderCopy::A } else { HeaderCopy::B };
         disk.write_header(copy, &file)?;
         self.next_sequence = sequence + 1;
+        self.attempts_written = self.attempts_to_write();
         self.dirty = false;
         Ok(())
     }

@@ -18,7 +18,6 @@ use strongroom_wire::{
 };
 
 use crate::chains::Contents;
-use crate::guests::Grant;
 use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault, check_label, random_id};
@@ -744,7 +743,7 @@ impl<S: Storage> Vault<S> {
         // A file does not take back in silence what was done here, and not what guests use.
         let touched = item.removed_at.is_some()
             || item.imported.as_ref().is_none_or(|imported| imported.version != item.version)
-            || self.all::<Grant>(Table::Grants, &[])?.iter().any(|(_, grant)| grant.given.reference.item == id);
+            || self.grants()?.iter().any(|(_, grant)| grant.given.reference.item == id);
         if touched && !how.overwrite {
             return Ok(ImportOutcome::Kept);
         }

@@ -89,8 +89,6 @@ impl<S: Storage> Vault<S> {
             return Err(Refusal::new(Code::FreshRefused).detail("The challenge is unknown, used or older than 60 s."));
         }
         rule!(7, self.challenges.remove(&fresh.challenge), None);
-        // Attempts are counted in the header, which must not run ahead of the records.
-        self.settle(cx)?;
         let slot = self.slot(fresh.slot)?;
         let public = PublicKey::from_bytes(&slot.sign_public.0).map_err(|_| Refusal::new(Code::Bug))?;
         self.count_attempt(&slot, cx)?;
@@ -99,7 +97,9 @@ impl<S: Storage> Vault<S> {
             self.note_refusal(device, &slot, Action::FreshRefused, cx)?;
             return Err(self.attempts_left(Refusal::new(Code::FreshRefused), slot.id));
         }
-        self.forget_attempts();
+        if let Some(header) = &mut self.header {
+            header.forget_attempts();
+        }
         Ok(())
     }
 
@@ -118,13 +118,15 @@ impl<S: Storage> Vault<S> {
             .try_into()
             .map_err(|_| Refusal::new(Code::ValueRefused).detail("A slot's seed has 32 bytes."))?;
         let secret = SlotSecret::from_seed(seed);
-        self.settle(cx)?;
         self.count_attempt(&slot, cx)?;
         let Some((current, next)) = open_slot(&slot, &secret, self.id.as_bytes()) else {
             self.note_refusal(device, &slot, Action::UnlockRefused, cx)?;
             return Err(self.attempts_left(Refusal::new(Code::FactorRefused), slot.id));
         };
-        self.forget_attempts();
+        if let Some(header) = &mut self.header {
+            header.forget_attempts();
+            header.attempts_ahead = true;
+        }
         let was_open = self.open.is_some();
         let entered = match was_open {
             true => self.enter(device, slot.id, request, cx),
@@ -248,8 +250,8 @@ impl<S: Storage> Vault<S> {
         self.merge_tail(cx)?;
         self.close_old_intents(cx)?;
         self.void_old_approvals(cx)?;
-        self.settle(cx)?;
         if self.get(Table::Settings, SETTING_ROTATE)?.unwrap_or(false) {
+            self.settle(cx)?;
             self.rotate(cx)?;
         }
         Ok(())
@@ -350,6 +352,7 @@ impl<S: Storage> Vault<S> {
         // A lock is never refused: where the event cannot be written, the vault locks without it.
         let _ = self.in_transaction(cx, |vault, cx| vault.log(event, cx));
         if let Some(header) = &mut self.header {
+            header.attempts_ahead = false;
             header.dirty = true;
         }
         let _ = self.settle(cx);
@@ -362,6 +365,7 @@ impl<S: Storage> Vault<S> {
         self.challenges.clear();
         self.chain_writes.clear();
         if let Some(header) = &mut self.header {
+            header.attempts_ahead = false;
             header.roster = Arc::clone(&header.settled);
         }
         if let Some(mut open) = open {
@@ -409,22 +413,21 @@ impl<S: Storage> Vault<S> {
         if waited_ms < wait_secs * 1_000 {
             return Err(Refusal::new(Code::AttemptsWait).retry_secs((wait_secs * 1_000 - waited_ms).div_ceil(1_000)));
         }
+        let ahead = slot.kind != SlotKind::Recovery && header.is_written_ahead(slot.id);
+        if !ahead {
+            // The header must not run ahead of the records.
+            self.settle(cx)?;
+        }
+        let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
         if slot.kind == SlotKind::Recovery {
             header.recovery_attempts.push(now);
         }
         header.attempts.insert(slot.id, attempts + 1);
-        rule!(5, header.write(&mut self.disk, self.id, &self.share, cx.rng)?, {});
+        if !ahead {
+            rule!(5, header.write(&mut self.disk, self.id, &self.share, cx.rng)?, {});
+        }
         self.tried_ticks_ms = ticks;
         Ok(())
-    }
-
-    /// A factor was right: what was counted is forgotten, for every slot.
-    fn forget_attempts(&mut self) {
-        if let Some(header) = &mut self.header {
-            header.attempts.clear();
-            header.recovery_attempts.clear();
-            header.dirty = true;
-        }
     }
 
     fn attempts_left(&self, refusal: Refusal, slot: SlotId) -> Refusal {

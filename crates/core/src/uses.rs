@@ -24,7 +24,7 @@ use crate::approvals::Cover;
 use crate::chains::Contents;
 use crate::clock::Clock;
 use crate::consumers::CryptOutput;
-use crate::guests::{Grant, GrantUse, calls_per_minute, ended_key, grant_id};
+use crate::guests::{Grant, GrantUse, calls_per_minute, ended_key};
 use crate::items::{Field, Item, SealedSecret};
 use crate::planted::rule;
 use crate::records::{Storage, Table};
@@ -212,9 +212,9 @@ impl<S: Storage> Vault<S> {
         let unknown = || Refusal::new(Code::ReferenceUnknown);
         let mut grants = Vec::new();
         let mut expired = false;
-        let all = self.all::<Grant>(Table::Grants, &[])?;
+        let all = self.grants()?;
         let over = |given: &GrantAdd| given.limits.expires_at.is_some_and(|end| rule!(2, end <= now, false));
-        for (key, grant) in &all {
+        for (id, grant) in all.iter() {
             let given = &grant.given;
             if given.guest != guest || given.reference != call.reference || given.consumer != consumer {
                 continue;
@@ -224,7 +224,7 @@ impl<S: Storage> Vault<S> {
                 expired = true;
                 continue;
             }
-            grants.push((grant_id(key)?, given.clone()));
+            grants.push((*id, given.clone()));
         }
         if grants.is_empty() {
             return Err(if expired { Refusal::new(Code::LimitExpired) } else { unknown() });
@@ -235,8 +235,8 @@ impl<S: Storage> Vault<S> {
         let scoped = self.in_scope(call, &item, grants, now)?;
         let mut matched = scoped.into_matched(item, field)?;
         // What was derived under a grant is counted under it too.
-        for (key, grant) in &all {
-            if matched.grants.iter().any(|id| key == id.as_bytes()) {
+        for (id, grant) in all.iter() {
+            if matched.grants.contains(id) {
                 for id in &grant.derived_under {
                     if !matched.grants.contains(id) {
                         matched.grants.push(*id);
@@ -334,7 +334,7 @@ impl<S: Storage> Vault<S> {
     fn check_counts(&mut self, matched: &mut Matched, call: &Call, cx: &Context<'_>) -> Result<(), Refusal> {
         let (now, ticks) = (self.now(cx), cx.moment.ticks_ms);
         for id in matched.grants.clone() {
-            let grant: Grant = self.get(Table::Grants, id.as_bytes())?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
+            let grant = self.grant(id)?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
             let used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
             let limits = &grant.given.limits;
             matched.until = matched.until.into_iter().chain(limits.expires_at).min();
@@ -559,7 +559,7 @@ impl<S: Storage> Vault<S> {
 
     /// Takes all the bytes that a grant had left.
     fn use_up(&mut self, id: GrantId) -> Result<(), Refusal> {
-        let grant: Option<Grant> = self.get(Table::Grants, id.as_bytes())?;
+        let grant = self.grant(id)?;
         if let Some(max) = grant.and_then(|grant| grant.given.limits.bytes_max) {
             let mut used: GrantUse = self.get(Table::GrantUses, id.as_bytes())?.unwrap_or_default();
             used.bytes = used.bytes.max(max);
@@ -689,16 +689,16 @@ impl<S: Storage> Vault<S> {
         if self.get::<bool>(Table::Settings, &ended_key(guest, reference.item))?.unwrap_or(false) {
             return Ok(());
         }
-        for (key, grant) in self.all::<Grant>(Table::Grants, &[])? {
+        for (id, grant) in self.grants()?.iter() {
             if grant.given.guest == guest && grant.given.reference == *reference {
                 if grant.derived_under.is_empty() || grant.derived_under == matched.grants {
                     return Ok(());
                 }
                 // What it was derived under before may be over by now.
-                self.forget_grant(grant_id(&key)?)?;
+                self.forget_grant(*id)?;
             }
         }
-        let above: Grant = self.get(Table::Grants, first.as_bytes())?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
+        let above = self.grant(*first)?.ok_or(Refusal::new(Code::ReferenceUnknown))?;
         let add = GrantAdd {
             guest,
             reference: reference.clone(),
@@ -866,8 +866,8 @@ impl<S: Storage> Vault<S> {
 }
 
 /// The grants under which the key of another was derived; `None` where one of them has ended.
-fn above<'a>(all: &'a [(Vec<u8>, Grant)], grant: &Grant) -> Option<Vec<&'a (Vec<u8>, Grant)>> {
-    grant.derived_under.iter().map(|id| all.iter().find(|(key, _)| key == id.as_bytes())).collect()
+fn above<'a>(all: &'a [(GrantId, Grant)], grant: &Grant) -> Option<Vec<&'a (GrantId, Grant)>> {
+    grant.derived_under.iter().map(|id| all.iter().find(|(other, _)| other == id)).collect()
 }
 
 /// The grants whose scope holds a call.

@@ -18,6 +18,7 @@ use strongroom_wire::{
 use crate::approvals::Waiting;
 use crate::clock::{Clock, Moment};
 use crate::consumers::Consumers;
+use crate::guests::{Grant, grant_id};
 use crate::header::{Header, Read, Roster};
 use crate::ledger::{AuditKey, Ledger, Mark};
 use crate::planted::rule;
@@ -187,6 +188,8 @@ pub(crate) struct Live {
     /// When each device's reading of the log was last logged.
     pub(crate) log_read: HashMap<DeviceId, u64>,
     pub(crate) config: strongroom_wire::device::Config,
+    /// Every grant, once read: each use looks through them.
+    pub(crate) grants: Option<Arc<Vec<(GrantId, Grant)>>>,
 }
 
 impl Open {
@@ -215,6 +218,13 @@ impl Open {
             swept_ticks_ms: 0,
             answered_number: 0,
             presented: HashMap::new(),
+        }
+    }
+
+    /// A record changes: what was read of its table is read again.
+    fn forget_read(&mut self, table: Table) {
+        if table == Table::Grants && self.live.grants.is_some() {
+            self.live_mut().grants = None;
         }
     }
 
@@ -609,11 +619,13 @@ impl<S: Storage> Vault<S> {
 
     pub(crate) fn put(&mut self, table: Table, key: &[u8], record: &impl Serialize) -> Result<(), Refusal> {
         let (open, disk) = self.opened()?;
+        open.forget_read(table);
         open.ledger.put(disk, table, key, record)
     }
 
     pub(crate) fn delete(&mut self, table: Table, key: &[u8]) -> Result<bool, Refusal> {
         let (open, disk) = self.opened()?;
+        open.forget_read(table);
         open.ledger.delete(disk, table, key)
     }
 
@@ -624,6 +636,23 @@ impl<S: Storage> Vault<S> {
     ) -> Result<Vec<(Vec<u8>, T)>, Refusal> {
         let (open, disk) = self.opened()?;
         open.ledger.all(disk, table, prefix)
+    }
+
+    /// Every grant there is.
+    pub(crate) fn grants(&mut self) -> Result<Arc<Vec<(GrantId, Grant)>>, Refusal> {
+        if let Some(grants) = &self.opened()?.0.live.grants {
+            return Ok(Arc::clone(grants));
+        }
+        let read = self.all::<Grant>(Table::Grants, &[])?;
+        let read: Result<Vec<_>, Refusal> = read.into_iter().map(|(key, grant)| Ok((grant_id(&key)?, grant))).collect();
+        let grants = Arc::new(read?);
+        self.opened()?.0.live_mut().grants = Some(Arc::clone(&grants));
+        Ok(grants)
+    }
+
+    /// A grant.
+    pub(crate) fn grant(&mut self, id: GrantId) -> Result<Option<Grant>, Refusal> {
+        Ok(self.grants()?.iter().find(|(other, _)| *other == id).map(|(_, grant)| grant.clone()))
     }
 
     pub(crate) fn status(&mut self, device: Option<DeviceId>, cx: &Context<'_>) -> Status {

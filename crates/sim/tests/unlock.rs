@@ -1,6 +1,6 @@
 //! A vault is made, locked and unlocked; wrong factors are counted before they are tried, and counted for good.
 
-use strongroom_sim::home::code;
+use strongroom_sim::home::{code, login};
 use strongroom_sim::{Factor, Fault, Home, World};
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, SlotKind, VaultState};
 use strongroom_wire::event::Action;
@@ -323,4 +323,25 @@ fn a_lock_on_a_full_disk_locks_without_a_word_in_the_log() {
     home.memory.mend();
     home.enter();
     assert!(!home.actions().contains(&Action::VaultLock));
+}
+
+#[test]
+fn an_act_with_the_right_factor_writes_no_header_and_a_wrong_one_is_counted_before_it_is_tried() {
+    let mut home = Home::new("ahead");
+    home.add(login("one", b"1"));
+    let header = home.memory.copy().headers;
+    home.add(login("two", b"2"));
+    assert!(home.memory.copy().headers == header, "nothing of it changed");
+    let wrong = home.passphrase.wrong(&mut home.world.rng);
+    for n in 1..=5 {
+        let refused = home.world.fresh(&home.device, &wrong, &DeviceRequest::SessionBegin {});
+        assert_eq!(code(refused), Code::FreshRefused, "{n}");
+    }
+    // The machine stops without a word: each of them counts, and the one that was counted before it was made.
+    home.world.crash();
+    let refused = home.world.unlock_only(&home.device, &wrong).expect_err("it waits");
+    assert_eq!(refused.code, Code::AttemptsWait);
+    home.pass_secs(120);
+    home.enter();
+    home.add(login("three", b"3"));
 }
