@@ -53,6 +53,9 @@ fn main() -> ExitCode {
 
 fn run() -> Outcome<()> {
     let parts: Vec<String> = std::env::args().skip(1).collect();
+    if parts == [writes::JAILED] {
+        return writes::print_rules();
+    }
     if let Some(part) = parts.iter().find(|part| !PARTS.contains(&part.as_str())) {
         return Err(format!("{part} is none of {}", PARTS.join(", ")).into());
     }
