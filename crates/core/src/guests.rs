@@ -254,7 +254,7 @@ impl<S: Storage> Vault<S> {
         {
             return Err(refused("An answer covers at most 24 hours."));
         }
-        if self.disk.count(Table::Grants)? >= strongroom_wire::limits::GRANTS_MAX as u64 {
+        if self.grants()?.len() >= strongroom_wire::limits::GRANTS_MAX {
             return Err(Code::TooMany.into());
         }
         let id = GrantId(random_id(cx.rng));

@@ -49,6 +49,25 @@ pub(crate) struct Item {
     pub(crate) counter: u64,
 }
 
+/// What a list shows of an item: the rest is not read, for a list is long.
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(rename = "type")]
+    item_type: ItemType,
+    label: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    changed_at: Timestamp,
+    removed_at: Option<Timestamp>,
+}
+
+impl Listed {
+    fn summary(self, id: ItemId) -> ItemSummary {
+        let Self { item_type, label, tags, changed_at, removed_at } = self;
+        ItemSummary { id, item_type, label, tags, changed_at, removed: removed_at.is_some() }
+    }
+}
+
 /// A draft that was imported.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -289,7 +308,7 @@ impl<S: Storage> Vault<S> {
 
     /// Whether one item more fits into the vault.
     pub(crate) fn check_room(&mut self) -> Result<(), Refusal> {
-        if self.disk.count(Table::Items)? >= limits::ITEMS_MAX as u64 {
+        if self.item_count()? >= limits::ITEMS_MAX as u64 {
             return Err(Refusal::new(Code::TooMany).detail(format!("A vault holds {} items.", limits::ITEMS_MAX)));
         }
         Ok(())
@@ -342,7 +361,10 @@ impl<S: Storage> Vault<S> {
             imported: digest.map(|digest| Imported { digest, version: 1 }),
             counter: 0,
         };
-        self.put(Table::Items, id.as_bytes(), &item)
+        self.put(Table::Items, id.as_bytes(), &item)?;
+        let live = self.opened()?.0.live_mut();
+        live.items = live.items.map(|items| items + 1);
+        Ok(())
     }
 
     fn write_field(
@@ -546,6 +568,7 @@ impl<S: Storage> Vault<S> {
                 self.delete(Table::Origins, &origin_key(origin))?;
             }
             self.delete(Table::Items, id.as_bytes())?;
+            self.opened()?.0.live_mut().items = None;
             Action::ItemPurge
         } else {
             item.removed_at = Some(self.now(cx));
@@ -657,13 +680,13 @@ impl<S: Storage> Vault<S> {
             let page = self.opened()?.1.scan(Table::Items, &[], after.as_deref(), LIST_SCAN)?;
             let whole = page.len() < LIST_SCAN;
             for (key, record) in page {
-                let (id, item): (ItemId, Item) = (id_of(&key)?, crate::ledger::parse(&record)?);
+                let (id, item): (ItemId, Listed) = (id_of(&key)?, crate::ledger::parse(&record)?);
                 after = Some(key);
                 let wanted = item.removed_at.is_some() == query.removed
                     && query.item_type.is_none_or(|kind| kind == item.item_type)
                     && matches(&item, &words);
                 if wanted {
-                    items.push(summary(id, &item));
+                    items.push(item.summary(id));
                     if items.len() == limits::LIST_PAGE_MAX {
                         return Ok(DeviceAnswer::Items { items, next: Some(id) });
                     }
@@ -786,7 +809,7 @@ fn version_view(key: &[u8], field: &Field, current: bool) -> Result<VersionView,
     Ok(VersionView { field: name_of(key)?, version: field.version, changed_at: field.changed_at, current })
 }
 
-fn matches(item: &Item, words: &[String]) -> bool {
+fn matches(item: &Listed, words: &[String]) -> bool {
     words.iter().all(|word| {
         item.label.to_lowercase().contains(word)
             || item.item_type.as_str().contains(word.as_str())

@@ -190,6 +190,8 @@ pub(crate) struct Live {
     pub(crate) config: strongroom_wire::device::Config,
     /// Every grant, once read: each use looks through them.
     pub(crate) grants: Option<Arc<Vec<(GrantId, Grant)>>>,
+    /// How many items there are, once counted: the database counts by reading all of them.
+    pub(crate) items: Option<u64>,
 }
 
 impl Open {
@@ -638,6 +640,16 @@ impl<S: Storage> Vault<S> {
         open.ledger.all(disk, table, prefix)
     }
 
+    /// How many items there are, removed ones included.
+    pub(crate) fn item_count(&mut self) -> Result<u64, Refusal> {
+        if let Some(items) = self.opened()?.0.live.items {
+            return Ok(items);
+        }
+        let items = self.disk.count(Table::Items)?;
+        self.opened()?.0.live_mut().items = Some(items);
+        Ok(items)
+    }
+
     /// Every grant there is.
     pub(crate) fn grants(&mut self) -> Result<Arc<Vec<(GrantId, Grant)>>, Refusal> {
         if let Some(grants) = &self.opened()?.0.live.grants {
@@ -691,7 +703,7 @@ impl<S: Storage> Vault<S> {
             if status.session_until.is_some() {
                 status.approvals = Some(open.live.approval_deadlines.len() as u64);
                 status.log_size = Some(open.ledger.size());
-                status.items = self.disk.count(Table::Items).ok();
+                status.items = self.item_count().ok();
             }
         }
         status

@@ -16,6 +16,7 @@ impl Database {
         let before = self.get(table, key)?;
         let sql = if before.is_some() { sql(table).update } else { sql(table).insert };
         self.prepare(sql)?.execute(params![key, record]).map_err(|error| sqlite_error(&error))?;
+        self.touched(1);
         Ok(before)
     }
 
@@ -40,10 +41,12 @@ impl Database {
         let from = next.as_deref().filter(|next| *next > prefix).unwrap_or(prefix);
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let pair = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?));
-        match end_of(prefix) {
-            Some(end) => all(self.prepare(sql(table).scan_to)?, params![from, limit, end], pair),
-            None => all(self.prepare(sql(table).scan)?, params![from, limit], pair),
-        }
+        let rows: Vec<_> = match end_of(prefix) {
+            Some(end) => all(self.prepare(sql(table).scan_to)?, params![from, limit, end], pair)?,
+            None => all(self.prepare(sql(table).scan)?, params![from, limit], pair)?,
+        };
+        self.touched(rows.len());
+        Ok(rows)
     }
 
     pub(crate) fn count(&self, table: Table) -> Result<u64, StoreError> {
