@@ -140,6 +140,14 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
             let page = map_page(libc::PROT_READ | libc::PROT_WRITE)?;
             call(unsafe { libc::munlock(page, 4_096) })?;
         }
+        "lock_little" => {
+            let page = map_page(libc::PROT_READ | libc::PROT_WRITE)?;
+            call(unsafe { libc::mlock(page, 4_096) })?;
+        }
+        "lock_key_heap" => {
+            let heap = vec![0u8; 65_536];
+            call(unsafe { libc::mlock(heap.as_ptr().cast(), 49_640) })?;
+        }
         "much_memory" => {
             let page = unsafe {
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

@@ -193,4 +193,6 @@ fn the_report_says_what_holds() {
     let (holds, missing) = report.split_once(" missing=").unwrap();
     assert!(holds.contains("locked_memory") || missing.contains("locked_memory") && !endless, "{report}");
     promise("unlock_memory", Fate::Refused, Fate::Refused);
+    promise("lock_little", Fate::Refused, Fate::Refused);
+    promise("lock_key_heap", Fate::Done, Fate::Refused);
 }

@@ -210,12 +210,6 @@ fn check_copy(folder: &Folder, key: &DatabaseKey) -> Result<(), StoreError> {
     close(connection)
 }
 
-/// Readies SQLCipher. It keeps keys in a small heap of its own, which it locks in memory now; a jail refuses that later.
-pub fn initialise() {
-    // What this could say, the first database that is opened says too.
-    drop(Connection::open_in_memory());
-}
-
 /// Opens a file under a key, takes the lock on it and reads its schema. A wrong key shows here.
 fn connect(folder: &Folder, name: &str, key: &DatabaseKey) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -315,5 +309,6 @@ const SETTINGS: &str = "
 ///
 /// It also locks every allocation, which costs more than the wiping: two calls of the kernel each, 1.6 ms for an open instead
 /// of 0.25. So it comes last, after the many small allocations of reading the schema; what those leave behind lies in blocks
-/// that are wiped when the connection closes. A vault's jail refuses both calls, and locks all memory at once where it can.
+/// that are wiped when the connection closes. A vault's jail refuses both calls, but for the
+/// heap in which SQLCipher keeps keys, and locks all memory at once where it can.
 const WIPE_MEMORY: &str = "PRAGMA cipher_memory_security = ON";

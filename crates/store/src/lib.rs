@@ -38,7 +38,6 @@ use strongroom_core::records::{HeaderCopy, Storage, Table};
 use strongroom_crypto::secret::DatabaseKey;
 use strongroom_wire::DeviceId;
 
-pub use database::initialise;
 pub use strongroom_core::records::StoreError;
 
 use crate::database::Database;

@@ -67,7 +67,6 @@ pub fn run() -> Result<(), Failed> {
     let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
     // Only a key that was placed before could make this fail, and there is none.
     let _ = locked::init(mode);
-    strongroom_store::initialise();
     let folder = Path::new(".").canonicalize().map_err(Failed::Socket)?;
     Jail::vault(folder).apply().map_err(Failed::Jail)?;
     socket.set_nonblocking(true).map_err(Failed::Socket)?;
