@@ -13,7 +13,7 @@ pub struct HttpRules {
     /// `None`: every path.
     path_prefixes: Option<Vec<String>>,
     /// What other grants speak for: a call that did not ask for it does not get there by a redirect.
-    elsewhere: Vec<HttpRules>,
+    elsewhere: Vec<Self>,
 }
 
 impl HttpRules {
