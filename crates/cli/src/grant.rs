@@ -70,7 +70,7 @@ pub(crate) struct LimitArgs {
     /// Calls in any 60 seconds
     #[arg(long, value_name = "NUMBER")]
     pub(crate) per_minute: Option<u32>,
-    /// Bytes in all, both ways
+    /// Bytes in all, both ways; a call that a lock or a crash cuts off takes all that was left
     #[arg(long, value_name = "SIZE", value_parser = human::parse_size)]
     pub(crate) bytes: Option<u64>,
     /// Hours of the day in UTC, such as 08:00-18:00

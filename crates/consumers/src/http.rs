@@ -79,10 +79,6 @@ pub struct HttpJob {
 pub struct HttpOutcome {
     /// The status that answered, once there was one.
     pub status: Option<u16>,
-    /// Bytes of request bodies that were handed to connections.
-    pub bytes_sent: u64,
-    /// Bytes of the answer's body, decoded and before masking.
-    pub bytes_received: u64,
     /// The address that answered last, as the tunnel reported it.
     pub address: Option<String>,
     /// Each request that was made: more than one after redirects.

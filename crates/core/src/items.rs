@@ -763,6 +763,10 @@ impl<S: Storage> Vault<S> {
                 return Ok(ImportOutcome::Refused);
             }
         }
+        // The item keeps its own type and policy, and its values fit them.
+        if self.check_values(&item.policy, item.item_type, &draft.fields, cx).is_err() {
+            return Ok(ImportOutcome::Refused);
+        }
         // A file does not take back in silence what was done here, and not what guests use.
         let touched = item.removed_at.is_some()
             || item.imported.as_ref().is_none_or(|imported| imported.version != item.version)

@@ -348,6 +348,7 @@ impl<S: Storage> Vault<S> {
 
     /// Locks: everything that opens something is wiped.
     pub(crate) fn lock_now(&mut self, actor: Actor, cx: &mut Context<'_>) {
+        self.write_outcomes(cx);
         let event = self.event(actor, Action::VaultLock, cx);
         // A lock is never refused: where the event cannot be written, the vault locks without it.
         let _ = self.in_transaction(cx, |vault, cx| vault.log(event, cx));

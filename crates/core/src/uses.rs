@@ -77,6 +77,7 @@ pub struct HttpDone {
 }
 
 /// An exchange under way.
+#[derive(Clone)]
 pub(crate) struct Running {
     intent: u64,
     pub(crate) grants: Vec<GrantId>,
@@ -86,6 +87,10 @@ pub(crate) struct Running {
     /// When the first of the grants ends.
     pub(crate) until: Option<Timestamp>,
     destination: String,
+    /// How it ended. It is here until its outcome is durable, so that nothing of its grants is used twice.
+    done: Option<HttpDone>,
+    /// Whether the outcome is written, if not durable yet.
+    pub(crate) written: bool,
 }
 
 /// An intent without an outcome, as it lies in the database.
@@ -350,7 +355,7 @@ impl<S: Storage> Vault<S> {
                     return Err(Code::LimitBytes.into());
                 }
                 // An exchange under way may use up all that is left, so only one of them runs at a time.
-                if self.opened()?.0.running.values().any(|running| running.grants.contains(&id)) {
+                if self.opened()?.0.running.values().any(|running| !running.written && running.grants.contains(&id)) {
                     return Err(Refusal::new(Code::Busy).retry_secs(1));
                 }
                 matched.metered.push(id);
@@ -452,7 +457,9 @@ impl<S: Storage> Vault<S> {
         let run = open.next_run;
         open.next_run += 1;
         let (item, until) = (reference.item, matched.until);
-        open.running.insert(run, Running { intent: index, grants: matched.grants, to, peer, item, until, destination });
+        let grants = matched.grants;
+        let running = Running { intent: index, grants, to, peer, item, until, destination, done: None, written: false };
+        open.running.insert(run, running);
         let clock = self.clock;
         self.effects.push(Effect::Http(Box::new(HttpRun {
             run,
@@ -475,10 +482,8 @@ impl<S: Storage> Vault<S> {
     /// Breaks off exchanges whose ground is gone. Each still ends with its outcome.
     pub(crate) fn cancel(&mut self, which: impl Fn(&Running) -> bool) {
         let Some(open) = &self.open else { return };
-        let mut runs: Vec<u64> =
-            open.running.iter().filter(|(_, running)| which(running)).map(|(run, _)| *run).collect();
-        runs.sort_unstable();
-        self.effects.extend(runs.into_iter().map(Effect::HttpCancel));
+        let under_way = open.running.iter().filter(|(_, running)| running.done.is_none() && which(running));
+        self.effects.extend(under_way.map(|(run, _)| Effect::HttpCancel(*run)));
     }
 
     /// Breaks off what runs under a grant that has ended by itself.
@@ -495,10 +500,39 @@ impl<S: Storage> Vault<S> {
 
     /// An exchange ended: its outcome becomes durable before its end reaches whoever asked.
     pub(crate) fn http_done(&mut self, run: u64, done: HttpDone, cx: &mut Context<'_>) {
-        let Some(running) = self.open.as_mut().and_then(|open| open.running.remove(&run)) else { return };
-        let to = running.to;
-        let peer = running.peer;
-        let result = self.in_transaction(cx, |vault, cx| {
+        let running = self.open.as_mut().and_then(|open| open.running.get_mut(&run));
+        let Some(running) = running.filter(|running| running.done.is_none()) else { return };
+        running.done = Some(done.clone());
+        running.until = None;
+        let (to, peer) = (running.to, running.peer);
+        let result = self.write_outcome(run, cx);
+        let refusal = result.err().or(done.refusal);
+        match (done.head_sent, refusal) {
+            (true, _) => self.effects.push(Effect::HttpEnd(to)),
+            (false, refusal) => {
+                let refusal = refusal.unwrap_or(Refusal::new(Code::HttpFailed));
+                self.effects.push(match peer {
+                    Peer::Guest(_) => Effect::Guest(to, Err(refusal.for_guest())),
+                    _ => Effect::Device(to, Err(refusal)),
+                });
+            }
+        }
+    }
+
+    /// Outcomes that a failing disk did not take are written again.
+    pub(crate) fn write_outcomes(&mut self, cx: &mut Context<'_>) {
+        let Some(open) = &self.open else { return };
+        let ended = open.running.iter().filter(|(_, running)| running.done.is_some() && !running.written);
+        for run in ended.map(|(run, _)| *run).collect::<Vec<_>>() {
+            // Where the disk still fails, it is tried again.
+            let _ = self.write_outcome(run, cx);
+        }
+    }
+
+    fn write_outcome(&mut self, run: u64, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let Some(running) = self.open.as_ref().and_then(|open| open.running.get(&run)).cloned() else { return Ok(()) };
+        let Some(done) = &running.done else { return Ok(()) };
+        self.in_transaction(cx, |vault, cx| {
             for id in &running.grants {
                 if let Some(mut used) = vault.get::<GrantUse>(Table::GrantUses, id.as_bytes())? {
                     used.bytes = used.bytes.saturating_add(done.bytes);
@@ -506,7 +540,7 @@ impl<S: Storage> Vault<S> {
                 }
             }
             vault.delete(Table::Intents, &running.intent.to_be_bytes())?;
-            let actor = match peer {
+            let actor = match running.peer {
                 Peer::Guest(guest) => Actor::Guest(guest),
                 Peer::Device(device) => Actor::Device(device),
                 Peer::Founder(_) => Actor::Founder,
@@ -520,18 +554,11 @@ impl<S: Storage> Vault<S> {
             outcome.address = done.address.clone();
             outcome.code = done.refusal.as_ref().map(|refusal| refusal.code);
             vault.log(outcome, cx)
-        });
-        let refusal = result.err().or(done.refusal);
-        match (done.head_sent, refusal) {
-            (true, _) => self.effects.push(Effect::HttpEnd(to)),
-            (false, refusal) => {
-                let refusal = refusal.unwrap_or(Refusal::new(Code::HttpFailed));
-                self.effects.push(match peer {
-                    Peer::Guest(_) => Effect::Guest(to, Err(refusal.for_guest())),
-                    _ => Effect::Device(to, Err(refusal)),
-                });
-            }
+        })?;
+        if let Some(running) = self.open.as_mut().and_then(|open| open.running.get_mut(&run)) {
+            running.written = true;
         }
+        Ok(())
     }
 
     /// Intents that a crash left without an outcome: it is unknown.

@@ -377,6 +377,9 @@ impl<S: Storage> Vault<S> {
         }
         self.settlements += 1;
         self.durable = self.effects.len();
+        if let Some(open) = &mut self.open {
+            open.running.retain(|_, running| !running.written);
+        }
         Ok(())
     }
 
@@ -416,6 +419,7 @@ impl<S: Storage> Vault<S> {
         if let Some(open) = &mut self.open {
             open.ledger.roll_back(&mut self.disk);
             open.live = Arc::clone(&open.settled);
+            open.running.values_mut().for_each(|running| running.written = false);
         }
         let from = self.durable.min(self.effects.len());
         let undone: Vec<Effect> = self.effects.drain(from..).collect();
@@ -424,6 +428,8 @@ impl<S: Storage> Vault<S> {
             self.effects.extend(refuse(effect, refusal));
         }
         self.durable = self.effects.len();
+        // Whoever is inside a transaction that began before must not go back to what it began with: that is gone too.
+        self.settlements += 1;
     }
 
     /// An exchange that is not handed out does not run.
@@ -722,6 +728,7 @@ impl<S: Storage> Vault<S> {
             return;
         }
         self.cancel_expired(cx);
+        self.write_outcomes(cx);
         self.expire_approvals(cx);
     }
 }
@@ -738,8 +745,8 @@ fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
         // The bytes of the answer have left already; its outcome will be `unknown`.
         Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
         Effect::HttpAbort => Some(Effect::HttpAbort),
-        // What ended their ground was not written, so they go on.
-        Effect::HttpCancel(_) => None,
+        // Time and channels end without a word on the disk, and to break off too much is safe.
+        Effect::HttpCancel(run) => Some(Effect::HttpCancel(run)),
         Effect::Tell(..) | Effect::Disconnect(_) | Effect::Notice(_) | Effect::Deleted => None,
     }
 }

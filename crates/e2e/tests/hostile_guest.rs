@@ -434,8 +434,9 @@ fn an_answer_ends_with_its_grant() {
     place.run(["guest", "add", "helper", "--key-file"]).args([&key]).ok();
     for (end, calls) in [("grant revoke", 1), ("guest suspend helper", 2)] {
         let grant = place.say("grant add --guest helper Weather http --mode always").json();
-        let call = place.run(["use", "--key"]).args([&key]).args(["http", "Weather", &api.url("/v1/stall")]).start();
-        assert!(processes::until(10, || api.calls() == calls));
+        let call =
+            place.run(["use", "--key"]).args([&key]).args(["http", "Weather", &api.url("/v1/stall"), "-i"]).start();
+        assert!(processes::until(10, || api.calls() == calls && call.said().contains("200")), "{}", call.said());
         match end {
             "grant revoke" => place.run(["grant", "revoke", grant["id"].as_str().expect("an id")]).ok(),
             suspend => place.say(suspend).ok(),
@@ -448,5 +449,8 @@ fn an_answer_ends_with_its_grant() {
         let outcomes: Vec<&Value> = outcomes.filter(|event| event["event"]["action"] == "use.outcome").collect();
         let last = outcomes.iter().max_by_key(|event| event["index"].as_u64()).expect("an outcome");
         assert_eq!(last["event"]["code"], "cancelled", "{events}");
+        // And how far it had come.
+        assert_eq!(last["event"]["status"], 200, "{events}");
+        assert!(last["event"]["address"].as_str().is_some_and(|address| address.contains(&api.port.to_string())));
     }
 }

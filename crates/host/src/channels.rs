@@ -24,14 +24,25 @@ pub(crate) struct Everybody {
 struct Bytes {
     own: AtomicU32,
     everybody: Arc<Everybody>,
+    /// Connections of its vault.
+    of_vault: Arc<AtomicUsize>,
 }
 
 impl Flow {
-    /// For a further connection; `None` where there are as many as there may be.
-    pub(crate) fn new(everybody: Arc<Everybody>) -> Option<Self> {
-        let add = |count: usize| (count < CONNECTIONS_MAX).then_some(count + 1);
-        everybody.connections.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).ok()?;
-        Some(Self(Arc::new(Bytes { own: AtomicU32::new(0), everybody })))
+    /// For a further connection; `None` where there are as many as there may be, of its vault or of all.
+    pub(crate) fn new(everybody: Arc<Everybody>, of_vault: Arc<AtomicUsize>) -> Option<Self> {
+        let take = |count: &AtomicUsize, max| {
+            let add = |count: usize| (count < max).then_some(count + 1);
+            count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, add).is_ok()
+        };
+        if !take(&of_vault, CONNECTIONS_OF_VAULT_MAX) {
+            return None;
+        }
+        if !take(&everybody.connections, CONNECTIONS_MAX) {
+            of_vault.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(Self(Arc::new(Bytes { own: AtomicU32::new(0), everybody, of_vault })))
     }
 
     /// Counts bytes that came; `false` where they are more than the services were given leave for, or more than the host
@@ -54,6 +65,7 @@ impl Drop for Bytes {
     fn drop(&mut self) {
         self.everybody.bytes.fetch_sub(u64::from(*self.own.get_mut()), Ordering::Relaxed);
         self.everybody.connections.fetch_sub(1, Ordering::Relaxed);
+        self.of_vault.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -135,6 +147,9 @@ impl Channels {
     }
 }
 
+/// Connections of one vault, those that still wait for their channel or their end included.
+const CONNECTIONS_OF_VAULT_MAX: usize = 4 * limits::CHANNELS_MAX;
+
 /// Connections of all vaults together.
 const CONNECTIONS_MAX: usize = 65_536;
 
@@ -146,13 +161,13 @@ mod tests {
     use super::*;
 
     fn flow() -> Flow {
-        Flow::new(Arc::default()).expect("there is room")
+        Flow::new(Arc::default(), Arc::default()).expect("there is room")
     }
 
     #[test]
     fn a_connection_that_is_gone_holds_nothing() {
         let everybody = Arc::new(Everybody::default());
-        let further = || Flow::new(Arc::clone(&everybody));
+        let further = || Flow::new(Arc::clone(&everybody), Arc::default());
         let flows: Vec<_> = (0..256).map(|_| further().expect("there is room")).collect();
         assert!(flows.iter().all(|flow| flow.came(CONNECTION_WINDOW_BYTES)));
         assert!(!further().expect("there is room").came(1));
@@ -163,7 +178,7 @@ mod tests {
     #[test]
     fn a_place_is_free_when_nobody_holds_the_connection_any_more() {
         let everybody = Arc::new(Everybody::default());
-        let further = || Flow::new(Arc::clone(&everybody));
+        let further = || Flow::new(Arc::clone(&everybody), Arc::default());
         let mut flows: Vec<_> = (0..CONNECTIONS_MAX).map(|_| further().expect("there is room")).collect();
         assert!(further().is_none());
         let queued = flows.last().cloned();
@@ -171,6 +186,15 @@ mod tests {
         assert!(further().is_none(), "it waits in a queue still");
         drop(queued);
         assert!(further().is_some());
+        drop(flows);
+        // One vault's are not everybody's.
+        let one = Arc::default();
+        let of_one = || Flow::new(Arc::clone(&everybody), Arc::clone(&one));
+        let mut flows: Vec<_> = (0..CONNECTIONS_OF_VAULT_MAX).map(|_| of_one().expect("there is room")).collect();
+        assert!(of_one().is_none());
+        assert!(further().is_some());
+        flows.pop();
+        assert!(of_one().is_some());
     }
 
     const ONE: ConnectionId = ConnectionId(71);

@@ -64,10 +64,17 @@ impl Connections {
     }
 }
 
+/// The way to a vault's task, and how many connections use it.
+#[derive(Clone, Debug)]
+struct Way {
+    asks: mpsc::UnboundedSender<Ask>,
+    connections: Arc<AtomicUsize>,
+}
+
 /// Takes envelopes from the bus to the vaults' tasks. It waits for nothing but the bus.
 pub(crate) struct Router<B> {
     shared: Arc<Shared<B>>,
-    vaults: HashMap<VaultId, mpsc::UnboundedSender<Ask>>,
+    vaults: HashMap<VaultId, Way>,
     tasks: JoinSet<()>,
     whose: HashMap<Id, VaultId>,
     /// Vaults that there are or are being made.
@@ -123,10 +130,10 @@ impl<B: Bus> Router<B> {
             return self.refuse(envelope, Code::VaultUnknown.into()).await;
         }
         // Its place is taken until the vault's task is done with it, or opening and closing would fill the queue without end.
-        let Some(flow) = Flow::new(Arc::clone(&self.everybody)) else {
+        let Way { asks, connections } = self.way_to(vault);
+        let Some(flow) = Flow::new(Arc::clone(&self.everybody), connections) else {
             return self.refuse(envelope, Code::Busy.into()).await;
         };
-        let asks = self.asks_of(vault);
         {
             let mut connections = self.shared.connections.lock();
             if connections.contains_key(&connection) {
@@ -202,15 +209,16 @@ impl<B: Bus> Router<B> {
     }
 
     /// The way to a vault's task, which is started where there is none.
-    fn asks_of(&mut self, vault: VaultId) -> mpsc::UnboundedSender<Ask> {
-        if let Some(asks) = self.vaults.get(&vault).filter(|asks| !asks.is_closed()) {
-            return asks.clone();
+    fn way_to(&mut self, vault: VaultId) -> Way {
+        if let Some(way) = self.vaults.get(&vault).filter(|way| !way.asks.is_closed()) {
+            return way.clone();
         }
         let (asks, receiver) = mpsc::unbounded_channel();
         let task = self.tasks.spawn(VaultTask::new(vault, Arc::clone(&self.shared), receiver).run());
         self.whose.insert(task.id(), vault);
-        self.vaults.insert(vault, asks.clone());
-        asks
+        let way = Way { asks, connections: Arc::default() };
+        self.vaults.insert(vault, way.clone());
+        way
     }
 
     async fn task_ended(&mut self, ended: Result<(Id, ()), JoinError>) {
@@ -223,7 +231,7 @@ impl<B: Bus> Router<B> {
             }
         };
         let Some(vault) = self.whose.remove(&id) else { return };
-        if self.vaults.get(&vault).is_some_and(mpsc::UnboundedSender::is_closed) {
+        if self.vaults.get(&vault).is_some_and(|way| way.asks.is_closed()) {
             self.vaults.remove(&vault);
         }
         if !self.shared.folders.has(vault) {

@@ -42,24 +42,21 @@ pub(crate) fn no_core_file() -> rustix::io::Result<()> {
     set(Resource::Core, 0)
 }
 
-/// Keeps all memory of this process, now and later, out of swap. It takes a limit as high as the address space, so root or a
-/// service that was given it; an ordinary user's is some megabytes.
+/// Keeps all memory of this process, now and later, out of swap. It takes the right to have no limit, so root or a service that
+/// was given none; an ordinary user's is some megabytes.
 pub(crate) fn lock_memory() -> rustix::io::Result<()> {
     let hard = rustix::process::getrlimit(Resource::Memlock).maximum;
     let without_end = Rlimit { current: None, maximum: None };
     if setrlimit(Resource::Memlock, without_end).is_err() {
         setrlimit(Resource::Memlock, Rlimit { current: hard, maximum: hard })?;
-        if hard.is_some_and(|bytes| bytes < LOCKED_BYTES_MIN) {
-            // Locked now, every later allocation beyond the limit would fail.
+        if hard.is_some() {
+            // Were all memory locked, every allocation beyond the limit would fail.
             return Err(rustix::io::Errno::NOMEM);
         }
     }
     let when_touched = MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT;
     rustix::mm::mlockall(when_touched)
 }
-
-/// What a vault's address space may come to, with a passphrase being stretched.
-const LOCKED_BYTES_MIN: u64 = 1 << 30;
 
 /// Never above the hard limit in force: only root could raise it, and a lower one was somebody's wish.
 fn set(resource: Resource, value: u64) -> rustix::io::Result<()> {

@@ -134,7 +134,7 @@ fn only_a_blob_that_was_in_force_freezes_and_only_with_a_factor() {
     home.critical(&add("two")).expect("its own blob acts");
     let id = home.request_id();
     let refused = home.world.present(&home.device, &home.passphrase, id, &stolen, &add("thief"));
-    assert_eq!(code(refused), Code::CredentialFrozen, "the copy shows after any number of uses");
+    assert_eq!(code(refused), Code::CredentialFrozen, "the copy shows after two uses");
 }
 
 /// A blob with another number in its head (docs/cryptography.md, section 5).
@@ -351,7 +351,7 @@ fn a_crash_at_any_write_loses_no_critical_value_on_any_device() {
             deaths += u32::from(dies_while_adding(writes, lands));
         }
     }
-    assert!(deaths >= 12, "{deaths}");
+    assert!(deaths >= 10, "{deaths}");
 }
 
 #[test]

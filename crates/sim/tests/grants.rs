@@ -1,11 +1,11 @@
 //! Guests and grants: every limit is kept by the vault, absent and forbidden answer alike, and an end takes effect at once.
 
-use strongroom_core::{Effect, HttpDone, Input};
+use strongroom_core::{Effect, HttpDone, Input, Peer};
 use strongroom_sim::home::{
     api_key, code, derive, field, get, guest_result, http, http_policy, key_item, login, mac, reference, sign, totp,
     totp_item,
 };
-use strongroom_sim::world::Answer;
+use strongroom_sim::world::{Answer, device_result};
 use strongroom_sim::{Fault, Home, fakes};
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, GrantAdd, ItemEdit};
 use strongroom_wire::event::Action;
@@ -690,4 +690,87 @@ fn an_exchange_ends_with_what_allowed_it() {
         let outcome = home.events().split_off(size).remove(0);
         assert_eq!((outcome.action, outcome.bytes), (Action::UseOutcome, Some(7)), "{what}");
     }
+}
+
+#[test]
+fn bytes_whose_outcome_the_disk_did_not_take_are_not_had_again() {
+    let mut home = Home::new("unwritten bytes");
+    let guest = home.guest_add("guest");
+    let key = with_key(&mut home);
+    let limits = Limits { bytes_max: Some(1_000), ..Limits::default() };
+    home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
+    let Answer::Http(run) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+    home.memory.fault(Fault::FullCommit);
+    home.world.http_done(run.0.run, HttpDone { status: Some(200), bytes: 900, head_sent: true, ..HttpDone::default() });
+    home.memory.mend();
+    assert_eq!(used(&mut home, guest, &key, get("/"), 0), Some(Code::Busy), "until it is written");
+    home.pass_secs(1);
+    let Answer::Http(run) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+    assert_eq!(run.0.bytes_left, Some(100));
+    home.world.http_done(run.0.run, HttpDone { status: Some(200), head_sent: true, ..HttpDone::default() });
+    let outcomes = home.events().into_iter().filter(|event| event.action == Action::UseOutcome);
+    assert_eq!(outcomes.map(|event| event.bytes).collect::<Vec<_>>(), [Some(900), Some(0)], "each once");
+    home.comes_back();
+}
+
+#[test]
+fn an_exchange_is_broken_off_at_its_end_also_where_the_disk_is_full() {
+    let mut home = Home::new("expiry on a full disk");
+    let guest = home.guest_add("guest");
+    let key = with_key(&mut home);
+    let limits = Limits { expires_at: Some(Timestamp(home.wall_ms + 100_000)), ..Limits::default() };
+    home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
+    let Answer::Http(long) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+    let Answer::Http(short) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
+    home.memory.fault(Fault::FullCommit);
+    home.world.wall_ms += 100_000;
+    home.world.ticks_ms += 100_000;
+    home.world.told.clear();
+    home.world.tell(Input::Tick);
+    // In the same settlement something fails.
+    let done = HttpDone { status: Some(200), head_sent: true, ..HttpDone::default() };
+    home.world.tell(Input::HttpDone { run: short.0.run, done });
+    home.world.flush();
+    assert!(home.told.iter().any(|told| matches!(told, Effect::HttpCancel(run) if *run == long.0.run)));
+    home.memory.mend();
+}
+
+#[test]
+fn a_grant_that_was_taken_back_with_its_batch_is_not_remembered() {
+    let mut home = Home::new("taken back");
+    let guest = home.guest_add("guest");
+    let key = with_key(&mut home);
+    let add = DeviceRequest::GrantAdd(GrantAdd {
+        guest,
+        reference: key.clone(),
+        consumer: Consumer::Http,
+        limits: Limits::default(),
+        mode: Mode::Always,
+    });
+    // All in one settlement: a grant, a look at it, and an import that a failing disk takes back together with all of it.
+    let drafts = vec![api_key("imported", KEY)];
+    let import = DeviceRequest::ItemImport { drafts, dry_run: false, overwrite: false };
+    let Home { world, device, passphrase, .. } = &mut home;
+    let acts = [add, import].map(|request| {
+        let body = serde_json::to_string(&request).expect("JSON");
+        let challenge = world.challenge(device).expect("a challenge");
+        let fresh = passphrase.fresh(world.id, device.id, challenge, &body);
+        (world.request_id(), fresh, body)
+    });
+    let [(id, fresh, body), import] = acts;
+    let granted = world.send(Peer::Device(device.id), id, Some(fresh), None, &body);
+    let list = serde_json::to_string(&GuestRequest::List {}).expect("JSON");
+    let id = world.request_id();
+    let listed = world.send(Peer::Guest(guest), id, None, None, &list);
+    world.memory.fault(Fault::FullRecord);
+    let (id, fresh, body) = import;
+    let imported = world.send(Peer::Device(device.id), id, Some(fresh), None, &body);
+    world.flush();
+    world.memory.mend();
+    for to in [granted, imported] {
+        let answer = device_result(world.take(to));
+        assert!(answer.is_err(), "{answer:?}");
+    }
+    assert!(guest_result(world.take(listed)).is_err(), "what it saw was never durable");
+    assert_eq!(used(&mut home, guest, &key, get("/"), 0), Some(Code::ReferenceUnknown));
 }

@@ -8,7 +8,7 @@ use strongroom_wire::device::{
 };
 use strongroom_wire::event::Action;
 use strongroom_wire::items::{ItemDraft, ItemView, Origin};
-use strongroom_wire::policy::{Consumer, ItemPolicy, KeyPurpose, Mode};
+use strongroom_wire::policy::{Consumer, ItemPolicy, KeyAlgorithm, KeyPolicy, KeyPurpose, Mode};
 use strongroom_wire::{Class, Code, ItemId, Refusal};
 
 fn edit(item: ItemId) -> ItemEdit {
@@ -294,8 +294,14 @@ fn an_import_keeps_what_was_changed_here_or_granted_unless_it_is_told_to_overwri
     for label in ["edited", "granted", "removed", "as it came"] {
         assert_eq!(value(&mut home, id(label), "password").expect("exported"), b"3", "{label}");
     }
+    // The item keeps its policy, and its values fit that, not what the file says.
+    let signs = KeyPolicy { purpose: KeyPurpose::Message, algorithm: KeyAlgorithm::Ed25519 };
+    let policy = Some(ItemPolicy { http: None, key: Some(signs) });
+    home.act(&DeviceRequest::ItemEdit(ItemEdit { policy, ..edit(id("as it came")) })).expect("a policy");
+    let bad = || vec![foreign("as it came", fakes::BAD_KEY)];
+    assert_eq!(imported_over(&mut home, bad(), false, true), [ImportOutcome::Refused]);
     // What a guest uses is asked for again, though the file brought it itself.
-    assert_eq!(imported(&mut home, rows(b"4"), false), [Updated, Kept, Updated, Updated]);
+    assert_eq!(imported(&mut home, rows(b"4"), false), [Updated, Kept, Updated, Kept]);
 }
 
 #[test]

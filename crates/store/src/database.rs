@@ -141,7 +141,8 @@ impl Database {
         if self.touched.get() > TOUCHED_MANY {
             // What an unlock, an import or a long list needed is given back: a host runs many vaults.
             self.touched.set(0);
-            self.run("PRAGMA shrink_memory")?;
+            // The commit stands, whatever becomes of this.
+            let _ = self.run("PRAGMA shrink_memory");
         }
         Ok(())
     }

@@ -158,8 +158,9 @@ pub(crate) struct Sink {
 
 impl AnswerSink for Sink {
     async fn head(&mut self, head: HttpHead) -> Result<(), Refusal> {
+        self.told.send(Told::Head(self.to, head)).await.map_err(|_| Refusal::new(Code::Cancelled))?;
         self.head_sent.set(true);
-        self.told.send(Told::Head(self.to, head)).await.map_err(|_| Code::Cancelled.into())
+        Ok(())
     }
 
     async fn chunk(&mut self, chunk: Bytes) -> Result<(), Refusal> {

@@ -427,14 +427,16 @@ impl Server {
                     return;
                 }
             };
-            let outcome = tokio::select! {
+            let mut outcome = HttpOutcome::default();
+            let cancelled = tokio::select! {
                 biased;
-                Ok(()) = cancelled => {
-                    let refusal = Refusal::new(Code::Cancelled).detail("What allowed this use has ended.");
-                    HttpOutcome { error: Some(refusal), ..HttpOutcome::default() }
-                }
-                outcome = engine.run(job(run, Arc::clone(&meter), started), source, sink) => outcome,
+                Ok(()) = cancelled => true,
+                () = engine.run(job(run, Arc::clone(&meter), started), source, sink, &mut outcome) => false,
             };
+            if cancelled {
+                meter.close();
+                outcome.error = Some(Refusal::new(Code::Cancelled).detail("What allowed this use has ended."));
+            }
             let head_sent = head_sent.get();
             let done = HttpDone {
                 status: outcome.status,

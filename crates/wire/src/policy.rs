@@ -63,7 +63,7 @@ impl std::str::FromStr for Destination {
 
     fn from_str(text: &str) -> Result<Self, DestinationMalformed> {
         if text.is_empty()
-            || text.len() > 255
+            || text.len() > HOST_CHARS_MAX + ":65535".len()
             || text
                 .bytes()
                 .any(|b| matches!(b, b'/' | b'@' | b'*' | b'?' | b'#' | b'\\' | b'%') || b <= b' ' || b == 0x7f)
@@ -72,12 +72,16 @@ impl std::str::FromStr for Destination {
         }
         let url = url::Url::parse(&format!("https://{text}/")).map_err(|_| DestinationMalformed)?;
         let host = url.host_str().filter(|host| !host.is_empty()).ok_or(DestinationMalformed)?;
-        if text.ends_with(':') || host.ends_with('.') {
+        // A name grows when it is encoded, and what is kept must be read again.
+        if text.ends_with(':') || host.ends_with('.') || host.len() > HOST_CHARS_MAX {
             return Err(DestinationMalformed);
         }
         Ok(Self { host: host.to_owned(), port: url.port_or_known_default().ok_or(DestinationMalformed)? })
     }
 }
+
+/// A name in DNS (RFC 1035, section 3.1), written with dots.
+const HOST_CHARS_MAX: usize = 253;
 
 impl std::fmt::Display for Destination {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

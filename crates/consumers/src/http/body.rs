@@ -95,6 +95,7 @@ pub struct BodyClosed;
 #[derive(Debug, Default)]
 pub struct Meter {
     max: Option<u64>,
+    closed: AtomicBool,
     sent: AtomicU64,
     received: AtomicU64,
 }
@@ -103,6 +104,11 @@ impl Meter {
     /// Stops at `max` bytes, counted both ways together.
     pub fn new(max: Option<u64>) -> Self {
         Self { max, ..Self::default() }
+    }
+
+    /// The call is over: from here on nothing moves.
+    pub fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
     }
 
     /// Bytes of request bodies that were handed to connections.
@@ -121,6 +127,9 @@ impl Meter {
     }
 
     pub(super) fn left(&self) -> u64 {
+        if self.closed.load(Ordering::Relaxed) {
+            return 0;
+        }
         self.max.map_or(u64::MAX, |max| max.saturating_sub(self.moved()))
     }
 

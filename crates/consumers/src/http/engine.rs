@@ -35,15 +35,15 @@ impl<T: Tunnels> Engine<T> {
         Self { tunnels, pool: Pool::default(), tls: TlsConfigs::default(), timeouts }
     }
 
-    /// Makes one call. Dropping the future cancels it: what has been sent stays sent.
-    pub async fn run(&self, job: HttpJob, body: BodySource, mut sink: impl AnswerSink) -> HttpOutcome {
-        let mut outcome = HttpOutcome::default();
-        let ended = self.call(&job, body, &mut sink, &mut outcome).await;
-        (outcome.bytes_sent, outcome.bytes_received) = (job.meter.sent(), job.meter.received());
+    /// Makes one call, and tells of it in `outcome` as it goes. Dropping the future cancels it: what has been sent stays sent,
+    /// and `outcome` says how far it came.
+    pub async fn run(&self, job: HttpJob, body: BodySource, mut sink: impl AnswerSink, outcome: &mut HttpOutcome) {
+        let ended = self.call(&job, body, &mut sink, outcome).await;
+        // What of the request's body is still on its way is cut off: nothing moves that was not counted.
+        job.meter.close();
         if let Err(refusal) = ended {
             outcome.error = Some(if job.for_guest { refusal.for_guest() } else { refusal });
         }
-        outcome
     }
 
     /// Closes every connection that is not in use, and has the others closed after use: for locking the vault.

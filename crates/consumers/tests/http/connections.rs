@@ -165,7 +165,7 @@ async fn the_secret_is_opened_only_when_there_is_a_connection() {
     let engine = Engine::new(Loopback { refuses: Some(Code::AddressRefused), ..Loopback::default() });
     let mut job = Ask::get("https://api.test/").job();
     job.secret = Box::new(|| panic!("nothing to send it on"));
-    let outcome = engine.run(job, BodySource::Empty, Answered::default()).await;
+    let outcome = run_job(&engine, job, BodySource::Empty, Answered::default()).await;
     assert_eq!(outcome.error.unwrap().code, Code::AddressRefused);
     assert!(!outcome.sent_anything);
 }

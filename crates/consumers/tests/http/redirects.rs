@@ -77,7 +77,7 @@ async fn what_the_grants_have_left_is_for_all_bodies_together() {
         let ask = Ask { bytes_left: Some(bytes_left), ..following(Ask::post(server.url("/307?/x"))) };
         let answered = ask.run_with(&engine(), BodySource::Inline(Bytes::from_static(b"body"))).await;
         let outcome = &answered.outcome;
-        assert_eq!((outcome.bytes_sent, outcome.bytes_received), (sent, received), "{bytes_left}");
+        assert_eq!((answered.sent, answered.received), (sent, received), "{bytes_left}");
         let code = outcome.error.as_ref().map(|refusal| refusal.code);
         assert_eq!(code, (bytes_left < 17).then_some(Code::LimitBytes), "{bytes_left}");
     }

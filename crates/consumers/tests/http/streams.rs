@@ -9,7 +9,7 @@ use async_compression::tokio::write::{BrotliEncoder, GzipEncoder, ZstdEncoder};
 use bytes::Bytes;
 use http_body_util::BodyExt as _;
 use strongroom_consumers::http::BodySource;
-use tokio::io::{AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
@@ -55,10 +55,7 @@ async fn twenty_megabytes_each_way() {
         let (answered, ()) = futures_util::future::join(ask.run_with(&engine, body), send).await;
         let answered = answered.ok();
         println!("{speaks:?}: {MEGABYTES} MiB up and down in {:?}", start.elapsed());
-        assert_eq!(
-            (answered.outcome.bytes_sent, answered.outcome.bytes_received),
-            ((MEGABYTES as u64) << 20, (MEGABYTES as u64) << 20)
-        );
+        assert_eq!((answered.sent, answered.received), ((MEGABYTES as u64) << 20, (MEGABYTES as u64) << 20));
         let expected = digest((0..MEGABYTES * 16).map(block));
         assert!(digest(answered.chunks.into_iter()) == expected, "byte for byte");
     }
@@ -101,7 +98,7 @@ async fn a_slow_reader_holds_the_host_back() {
             total
         };
         let (outcome, total) =
-            futures_util::future::join(engine.run(ask.job(), BodySource::Empty, Channel(chunks)), read).await;
+            futures_util::future::join(run_job(&engine, ask.job(), BodySource::Empty, Channel(chunks)), read).await;
         assert_eq!((outcome.error, total), (None, MEGABYTES << 20));
     }
 }
@@ -168,8 +165,10 @@ async fn both_ways_at_once() {
         };
         let engine = engine();
         let ask = Ask::post(server.url("/"));
-        let (outcome, ()) = futures_util::future::join(engine.run(ask.job(), body, Channel(chunks)), talk).await;
-        assert_eq!((outcome.error, outcome.bytes_sent, outcome.bytes_received), (None, 35, 35), "{speaks:?}");
+        let job = ask.job();
+        let meter = Arc::clone(&job.meter);
+        let (outcome, ()) = futures_util::future::join(run_job(&engine, job, body, Channel(chunks)), talk).await;
+        assert_eq!((outcome.error, meter.sent(), meter.received()), (None, 35, 35), "{speaks:?}");
     }
 }
 
@@ -264,7 +263,7 @@ async fn events_arrive_as_they_are_sent() {
             let engine = engine();
             let ask = Ask::get(server.url("/")).header("accept-encoding", "gzip");
             let (outcome, ()) =
-                futures_util::future::join(engine.run(ask.job(), BodySource::Empty, Channel(chunks)), read).await;
+                futures_util::future::join(run_job(&engine, ask.job(), BodySource::Empty, Channel(chunks)), read).await;
             assert_eq!(outcome.error, None, "{speaks:?} {encoding}");
         }
     }
@@ -300,4 +299,30 @@ async fn a_call_can_be_dropped() {
         assert!(tokio::time::timeout(Duration::from_millis(200), ask.run(&engine)).await.is_err());
         tokio::time::timeout(Duration::from_secs(2), was_closed.recv()).await.expect("the host is told").unwrap();
     }
+}
+
+/// A host that answers before it has the whole body gets no more of it than was counted.
+#[tokio::test]
+async fn nothing_moves_when_a_call_is_over() {
+    let server = Server::start_raw(Speaks::Http1, "api.test", |_, mut stream| async move {
+        let mut head = [0; 1024];
+        let _ = stream.read(&mut head).await;
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await;
+        let mut rest = Vec::new();
+        let _ = stream.read_to_end(&mut rest).await;
+    })
+    .await;
+    let (engine, ask) = (engine(), Ask::post(server.url("/")));
+    let (sender, body) = BodySource::stream(None);
+    let job = ask.job();
+    let meter = Arc::clone(&job.meter);
+    assert_eq!(run_job(&engine, job, body, Answered::default()).await.error, None);
+    let sent = meter.sent();
+    // As much as a connection and the pieces that wait may take, if they took any.
+    for _ in 0..64 {
+        if tokio::time::timeout(Duration::from_millis(20), sender.send(Bytes::from(vec![0; 1_000]))).await.is_err() {
+            break;
+        }
+    }
+    assert_eq!(meter.sent(), sent);
 }

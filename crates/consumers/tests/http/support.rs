@@ -418,8 +418,10 @@ impl Ask {
 
     pub(crate) async fn run_with(&self, engine: &TestEngine, body: BodySource) -> Answered {
         let mut answered = Answered::default();
-        let outcome = engine.run(self.job(), body, &mut answered).await;
-        answered.outcome = outcome;
+        let job = self.job();
+        let meter = Arc::clone(&job.meter);
+        answered.outcome = run_job(engine, job, body, &mut answered).await;
+        (answered.sent, answered.received) = (meter.sent(), meter.received());
         answered
     }
 
@@ -430,12 +432,22 @@ impl Ask {
     }
 }
 
+/// Runs a call to its end.
+pub(crate) async fn run_job(engine: &TestEngine, job: HttpJob, body: BodySource, sink: impl AnswerSink) -> HttpOutcome {
+    let mut outcome = HttpOutcome::default();
+    engine.run(job, body, sink, &mut outcome).await;
+    outcome
+}
+
 /// An answer, as it arrived.
 #[derive(Default)]
 pub(crate) struct Answered {
     pub(crate) head: Option<HttpHead>,
     pub(crate) chunks: Vec<Bytes>,
     pub(crate) outcome: HttpOutcome,
+    /// Bytes of bodies, as the meter counted them.
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
 }
 
 impl Answered {

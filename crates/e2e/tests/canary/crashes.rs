@@ -78,7 +78,7 @@ impl Crashing {
         });
         assert!(came, "a reader");
         let reader = reader.expect("it came");
-        // It has its pipes, and nothing of the member's terminal.
+        // It has its pipes, and nothing of the member's terminal. Only root may look at what cannot be dumped.
         let error = fs::read_link(format!("/proc/{reader}/fd/2")).ok();
         assert!(error.is_none_or(|file| file == std::path::Path::new("/dev/null")));
         processes::kill(reader);

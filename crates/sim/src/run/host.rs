@@ -227,12 +227,15 @@ impl Sim {
         if !self.may_act(0) || !self.is_well() {
             return Ok(());
         }
+        // What a failing disk did not take is written now.
+        self.world.tick();
         self.look_at_items()?;
         self.look_at_guests()?;
         self.look_at_grants()?;
         self.look_at_devices()?;
         self.look_at_log()?;
         self.model.doubts.clear();
+        self.model.lost.clear();
         Ok(())
     }
 
