@@ -23,6 +23,8 @@ mod approvals;
 mod audit;
 mod chains;
 mod create;
+mod deliver;
+mod exchanges;
 mod guests;
 mod header;
 mod items;
@@ -31,6 +33,6 @@ mod unlock;
 mod uses;
 
 pub use clock::{Clock, Moment};
+pub use exchanges::{HttpDone, HttpRun};
 pub use items::SealedSecret;
-pub use uses::{HttpDone, HttpRun};
 pub use vault::{Audience, Context, Effect, Input, Peer, ReplyTo, Request, Vault};

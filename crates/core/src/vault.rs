@@ -18,13 +18,13 @@ use strongroom_wire::{
 use crate::approvals::Waiting;
 use crate::clock::{Clock, Moment};
 use crate::consumers::Consumers;
+use crate::exchanges::{HttpDone, HttpRun, Running};
 use crate::guests::{Grant, grant_id};
 use crate::header::{Header, Read, Roster};
 use crate::ledger::{AuditKey, Ledger, Mark};
 use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::table::{Freshness, Operation, Who, freshness};
-use crate::uses::{HttpDone, HttpRun, Running};
 
 /// Who is at the other end of a channel, as its handshake showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
