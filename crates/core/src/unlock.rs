@@ -62,8 +62,12 @@ impl<S: Storage> Vault<S> {
     pub(crate) fn challenge(&mut self, device: DeviceId, cx: &mut Context<'_>) -> Result<DeviceAnswer, Refusal> {
         let ticks = cx.moment.ticks_ms;
         self.challenges.retain(|_, (_, until)| *until > ticks);
-        if self.challenges.values().filter(|(of, _)| *of == device).count() >= CHALLENGES_PER_DEVICE_MAX {
-            return Err(Code::Busy.into());
+        let own = self.challenges.iter().filter(|(_, (of, _))| *of == device);
+        let mut own: Vec<(u64, Challenge)> = own.map(|(challenge, (_, until))| (*until, *challenge)).collect();
+        if own.len() >= CHALLENGES_PER_DEVICE_MAX {
+            // The oldest makes room: what was refused before its challenge was looked at does not stop what comes next.
+            own.sort_unstable_by_key(|(until, challenge)| (*until, challenge.0));
+            self.challenges.remove(&own[0].1);
         }
         let mut bytes = [0; 32];
         cx.rng.fill_bytes(&mut bytes);

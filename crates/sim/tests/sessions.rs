@@ -171,3 +171,22 @@ fn what_there_is_is_told_within_a_session_alone() {
         assert_eq!(code(home.session(&show)), Code::SessionRequired);
     }
 }
+
+#[test]
+fn challenges_that_are_left_lying_do_not_stop_what_comes_next() {
+    let mut home = Home::new("challenges");
+    let mut challenges = Vec::new();
+    for _ in 0..20 {
+        challenges.push(home.world.challenge(&home.device).expect("a challenge"));
+        home.pass_secs(1);
+    }
+    let body = json(&DeviceRequest::SessionBegin {});
+    let mut answer = |challenge| {
+        let Home { world, device, passphrase, .. } = &mut home;
+        let fresh = passphrase.fresh(world.id, device.id, challenge, &body);
+        let id = world.request_id();
+        device_result(world.ask(Peer::Device(device.id), id, Some(fresh), None, &body))
+    };
+    assert_eq!(code(answer(challenges[3])), Code::FreshRefused, "the oldest made room");
+    assert!(answer(challenges[4]).is_ok() && answer(challenges[19]).is_ok());
+}
