@@ -310,7 +310,7 @@ impl<S: Storage> Vault<S> {
         Ok(())
     }
 
-    /// Logs the intent and runs the consumer. `None`: it goes on outside, as an [`HttpRun`].
+    /// Logs the intent and runs the consumer. `None`: it goes on outside, as an [`HttpRun`](crate::HttpRun).
     #[expect(clippy::too_many_arguments, reason = "one use, with all that was decided about it")]
     fn run(
         &mut self,
