@@ -1,6 +1,6 @@
 //! From a destination to the addresses a tunnel may try.
 
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::sync::Arc;
 
 use strongroom_wire::policy::Destination;
@@ -51,6 +51,10 @@ impl Resolver {
         #[cfg(feature = "danger")]
         if let Some(addresses) = self.config.danger_addresses.get(&to.host) {
             return Ok(addresses.clone());
+        }
+        // These names are this machine's, whatever a resolver would say (RFC 6761, section 6.3).
+        if to.host == "localhost" || to.host.ends_with(".localhost") {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]);
         }
         let failed = |_| Refusal::new(Code::ConnectFailed).detail("The host's name could not be resolved.");
         let own = Arc::clone(&self.own).acquire_owned().await.map_err(|_| Code::HostFailed)?;
@@ -124,6 +128,9 @@ mod tests {
             assert_eq!(ask(&resolver, literal, true).await, Err(Code::AddressRefused), "{literal}");
         }
         assert_eq!(ask(&resolver, "[2606:4700::1]:8443", false).await, Ok(vec!["[2606:4700::1]:8443".to_owned()]));
-        assert_eq!(ask(&resolver, "localhost:9", false).await, Err(Code::AddressRefused));
+        for name in ["localhost:9", "app.localhost:9"] {
+            assert_eq!(ask(&resolver, name, false).await, Err(Code::AddressRefused));
+            assert_eq!(ask(&resolver, name, true).await, Ok(vec!["127.0.0.1:9".to_owned(), "[::1]:9".to_owned()]));
+        }
     }
 }
