@@ -43,7 +43,7 @@ pub(crate) fn figures(machine: &Machine, peer: &Peer) -> Outcome<Vec<Figure>> {
                 .ratio_at_least(0.75)
                 .else_because(format!(
                     "Record and event alone are written at {records:.0}/s (next line). Around them an update takes two requests, \
-                     of which one asks for the challenge, and its factor is a signature over the other."
+                     one of them for the challenge, and the header is written after it, durably."
                 )),
         );
         figures.push(
