@@ -6,7 +6,8 @@ use strongroom_wire::items::FieldDraft;
 use strongroom_wire::{Class, Code, DeviceId, ItemId, Refusal, RequestId};
 
 use crate::chains::Contents;
-use crate::items::{Field, ImportHow, field_key};
+use crate::imports::ImportHow;
+use crate::items::{Field, field_key};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Request, Vault};
 

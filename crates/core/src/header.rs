@@ -141,8 +141,8 @@ pub(crate) struct Header {
     pub(crate) attempts: BTreeMap<SlotId, u32>,
     /// What was written of them.
     pub(crate) attempts_written: BTreeMap<SlotId, u32>,
-    /// Whether each slot is written with one attempt more than there was: the next one is counted before it is made, and where
-    /// it is right nothing is to be written.
+    /// Whether each slot is written with one attempt more than there was: the next one is counted before it is made, so that
+    /// nothing has to be written before an act.
     pub(crate) attempts_ahead: bool,
     /// When the recovery phrase was tried lately.
     pub(crate) recovery_attempts: Vec<Timestamp>,
@@ -244,11 +244,12 @@ impl Header {
         self.attempts_written.get(&slot).is_some_and(|written| *written > attempts)
     }
 
-    /// A factor was right: what was counted is forgotten, for every slot.
+    /// A factor was right: what was counted is forgotten, for every slot. The header is written after the act, once for all acts
+    /// that are settled together, with the length that the log must have from then on.
     pub(crate) fn forget_attempts(&mut self) {
         self.attempts.clear();
-        let recovery = std::mem::take(&mut self.recovery_attempts);
-        self.dirty |= !recovery.is_empty() || self.attempts_written != self.attempts_to_write();
+        self.recovery_attempts.clear();
+        self.dirty = true;
     }
 
     /// The roster, to change it; the header is written with the next settlement.

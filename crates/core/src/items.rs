@@ -3,12 +3,10 @@
 use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
-use strongroom_crypto::digest::sha256;
 use strongroom_crypto::locked::SecretBytes;
 use strongroom_crypto::seal::{FieldPlace, ItemPlace, open_field, seal_field, unwrap_item_key, wrap_item_key};
 use strongroom_crypto::secret::ItemKey;
-use strongroom_wire::code::Blame;
-use strongroom_wire::device::{DeviceAnswer, DeviceRequest, ImportOutcome, ItemEdit, ListQuery, VersionView};
+use strongroom_wire::device::{DeviceAnswer, DeviceRequest, ItemEdit, ListQuery, VersionView};
 use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::items::{FieldDraft, FieldView, ItemDraft, ItemSummary, ItemView, Origin};
 use strongroom_wire::policy::{HttpPolicy, ItemPolicy, Placement};
@@ -73,18 +71,9 @@ impl Listed {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Imported {
     /// A keyed digest of it.
-    digest: Bytes,
+    pub(crate) digest: Bytes,
     /// The item's version that it became.
-    version: u64,
-}
-
-/// What an import may do.
-#[derive(Clone, Copy)]
-pub(crate) struct ImportHow {
-    /// Nothing; it only says what it would.
-    pub(crate) dry_run: bool,
-    /// Replace also what was changed here since, and what guests were granted.
-    pub(crate) overwrite: bool,
+    pub(crate) version: u64,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -158,7 +147,7 @@ fn history_key(item: ItemId, name: &FieldName, version: u64) -> Vec<u8> {
     [history_prefix(item, name).as_slice(), &version.to_be_bytes()].concat()
 }
 
-fn origin_key(origin: &Origin) -> Vec<u8> {
+pub(crate) fn origin_key(origin: &Origin) -> Vec<u8> {
     [origin.source.as_bytes(), &[0], origin.id.as_bytes()].concat()
 }
 
@@ -389,7 +378,7 @@ impl<S: Storage> Vault<S> {
     }
 
     /// Whether keys and one-time-code settings can be used as the policy says.
-    fn check_values(
+    pub(crate) fn check_values(
         &mut self,
         policy: &ItemPolicy,
         item_type: ItemType,
@@ -459,7 +448,7 @@ impl<S: Storage> Vault<S> {
         self.view(edit.item).map(DeviceAnswer::Item)
     }
 
-    fn set_fields(
+    pub(crate) fn set_fields(
         &mut self,
         id: ItemId,
         set: &[FieldDraft],
@@ -568,7 +557,8 @@ impl<S: Storage> Vault<S> {
                 self.delete(Table::Origins, &origin_key(origin))?;
             }
             self.delete(Table::Items, id.as_bytes())?;
-            self.opened()?.0.live_mut().items = None;
+            let live = self.opened()?.0.live_mut();
+            live.items = live.items.map(|items| items.saturating_sub(1));
             Action::ItemPurge
         } else {
             item.removed_at = Some(self.now(cx));
@@ -697,105 +687,6 @@ impl<S: Storage> Vault<S> {
             }
         }
     }
-
-    pub(crate) fn item_import(
-        &mut self,
-        device: DeviceId,
-        drafts: Vec<ItemDraft>,
-        how: ImportHow,
-        cx: &mut Context<'_>,
-    ) -> Result<DeviceAnswer, Refusal> {
-        if drafts.len() > IMPORT_PAGE_MAX {
-            return Err(Refusal::new(Code::TooMany).detail(format!("At most {IMPORT_PAGE_MAX} items at a time.")));
-        }
-        let mut outcomes = Vec::with_capacity(drafts.len());
-        let mut changed = 0;
-        for draft in drafts {
-            let outcome = match self.in_transaction(cx, |vault, cx| vault.import_one(draft, how, cx)) {
-                Ok(outcome) => outcome,
-                // A row that does not fit is listed; the rest comes in.
-                Err(refusal) if refusal.code.blame() == Blame::Asker => ImportOutcome::Refused,
-                Err(refusal) => return Err(refusal),
-            };
-            changed += u64::from(matches!(outcome, ImportOutcome::Added | ImportOutcome::Updated));
-            outcomes.push(outcome);
-        }
-        if changed > 0 && !how.dry_run {
-            let mut event = self.event(Actor::Device(device), Action::ItemImport, cx);
-            event.count = Some(changed);
-            self.log(event, cx)?;
-        }
-        Ok(DeviceAnswer::Imported { outcomes })
-    }
-
-    fn import_one(
-        &mut self,
-        mut draft: ItemDraft,
-        how: ImportHow,
-        cx: &mut Context<'_>,
-    ) -> Result<ImportOutcome, Refusal> {
-        if check_draft(&draft).is_err()
-            || self.check_values(&draft.policy, draft.item_type, &draft.fields, cx).is_err()
-            || self.check_room().is_err()
-        {
-            return Ok(ImportOutcome::Refused);
-        }
-        let digest = self.import_digest(&draft)?;
-        let known: Option<ItemId> = match &draft.origin {
-            Some(origin) => self.get(Table::Origins, &origin_key(origin))?,
-            None => None,
-        };
-        let Some(id) = known else {
-            if !how.dry_run {
-                let id = ItemId(random_id(cx.rng));
-                self.insert(id, draft, Some(digest), cx)?;
-            }
-            return Ok(ImportOutcome::Added);
-        };
-        let mut item = self.item(id)?;
-        if item.imported.as_ref().is_some_and(|imported| imported.digest == digest) {
-            return Ok(ImportOutcome::Unchanged);
-        }
-        // A critical value is replaced by whoever presents the credential, not by a file.
-        for field in &draft.fields {
-            let old: Option<Field> = self.get(Table::Fields, &field_key(id, &field.name))?;
-            if old.is_some_and(|old| old.class == Class::Critical) {
-                return Ok(ImportOutcome::Refused);
-            }
-        }
-        // The item keeps its own type and policy, and its values fit them.
-        if self.check_values(&item.policy, item.item_type, &draft.fields, cx).is_err() {
-            return Ok(ImportOutcome::Refused);
-        }
-        // A file does not take back in silence what was done here, and not what guests use.
-        let touched = item.removed_at.is_some()
-            || item.imported.as_ref().is_none_or(|imported| imported.version != item.version)
-            || self.grants()?.iter().any(|(_, grant)| grant.given.reference.item == id);
-        if touched && !how.overwrite {
-            return Ok(ImportOutcome::Kept);
-        }
-        if how.dry_run {
-            return Ok(ImportOutcome::Updated);
-        }
-        let now = self.now(cx);
-        draft.fields.retain(|field| field.class <= Class::Secret);
-        self.set_fields(id, &draft.fields, &[], now, cx)?;
-        self.void_for_item(id)?;
-        item.label = draft.label;
-        item.tags = draft.tags;
-        item.version += 1;
-        item.imported = Some(Imported { digest, version: item.version });
-        item.removed_at = None;
-        item.changed_at = now;
-        self.put(Table::Items, id.as_bytes(), &item)?;
-        Ok(ImportOutcome::Updated)
-    }
-
-    /// A keyed digest of a draft: the same draft again is recognised without opening anything.
-    fn import_digest(&mut self, draft: &ItemDraft) -> Result<Bytes, Refusal> {
-        let json = zeroize::Zeroizing::new(serde_json::to_vec(draft).map_err(|_| Refusal::new(Code::Bug))?);
-        Ok(Bytes::from(self.opened()?.0.ledger.keyed_digest("import", &sha256(&[&json]))))
-    }
 }
 
 fn summary(id: ItemId, item: &Item) -> ItemSummary {
@@ -821,7 +712,7 @@ fn matches(item: &Listed, words: &[String]) -> bool {
     })
 }
 
-fn check_draft(draft: &ItemDraft) -> Result<(), Refusal> {
+pub(crate) fn check_draft(draft: &ItemDraft) -> Result<(), Refusal> {
     check_label(&draft.label)?;
     check_tags(&draft.tags)?;
     check_fields(&draft.fields)?;
@@ -904,5 +795,3 @@ fn check_policy(policy: &ItemPolicy) -> Result<(), Refusal> {
 
 /// Items read at once while a list is made.
 const LIST_SCAN: usize = 512;
-/// Items of one import request.
-const IMPORT_PAGE_MAX: usize = 256;

@@ -27,6 +27,7 @@ mod deliver;
 mod exchanges;
 mod guests;
 mod header;
+mod imports;
 mod items;
 mod settings;
 mod unlock;

@@ -103,8 +103,6 @@ impl<S: Storage> Vault<S> {
         }
         if let Some(header) = &mut self.header {
             header.forget_attempts();
-            // What the member did moves the length that the log must have: once for all acts that are settled together.
-            header.dirty = true;
         }
         Ok(())
     }

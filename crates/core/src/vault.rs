@@ -742,7 +742,7 @@ fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
             Some(Effect::Guest(run.to, Err(refusal.clone().for_guest())))
         }
         Effect::Http(run) => Some(Effect::Device(run.to, Err(refusal.clone()))),
-        // The bytes of the answer have left already; its outcome will be `unknown`.
+        // The bytes of the answer have left already; its outcome is written again.
         Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
         Effect::HttpAbort => Some(Effect::HttpAbort),
         // Time and channels end without a word on the disk, and to break off too much is safe.

@@ -22,6 +22,14 @@ fn with_key(home: &mut Home) -> Reference {
     reference(home.add(api_key("API", KEY)), "key")
 }
 
+/// A home with a guest, and a key that it was not granted yet.
+fn guest_and_key(name: &str) -> (Home, GuestId, Reference) {
+    let mut home = Home::new(name);
+    let guest = home.guest_add("guest");
+    let key = with_key(&mut home);
+    (home, guest, key)
+}
+
 /// The code of a refused use, or `None` where it ran; a run is ended with so many bytes.
 fn used(home: &mut Home, guest: GuestId, reference: &Reference, call: Call, bytes: u64) -> Option<Code> {
     match home.use_as(guest, reference, call) {
@@ -68,9 +76,7 @@ fn what_is_absent_removed_or_anothers_answers_alike() {
 
 #[test]
 fn hosts_methods_and_paths_are_kept() {
-    let mut home = Home::new("http limits");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("http limits");
     let http_limits = HttpLimits {
         hosts: vec!["api.example.com".parse().expect("a host")],
         methods: vec!["GET".into(), "POST".into()],
@@ -98,9 +104,7 @@ fn hosts_methods_and_paths_are_kept() {
 
 #[test]
 fn without_methods_a_grant_reads_and_does_not_write() {
-    let mut home = Home::new("methods");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("methods");
     home.grant(guest, &key, Consumer::Http, Mode::Always);
     assert_eq!(used(&mut home, guest, &key, get("/"), 0), None);
     assert_eq!(used(&mut home, guest, &key, http("POST", "https://api.example.com/"), 0), Some(Code::LimitMethod));
@@ -108,9 +112,7 @@ fn without_methods_a_grant_reads_and_does_not_write() {
 
 #[test]
 fn uses_are_counted_durably_and_end() {
-    let mut home = Home::new("uses");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("uses");
     let limits = Limits { uses_max: Some(3), ..Limits::default() };
     home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
     assert_eq!(used(&mut home, guest, &key, get("/"), 0), None);
@@ -125,9 +127,7 @@ fn uses_are_counted_durably_and_end() {
 #[test]
 fn a_use_that_could_not_be_counted_does_not_leave() {
     for fault in [Fault::FullCommit, Fault::FullRecord, Fault::Reads] {
-        let mut home = Home::new("uncounted");
-        let guest = home.guest_add("guest");
-        let key = with_key(&mut home);
+        let (mut home, guest, key) = guest_and_key("uncounted");
         let signing = reference(home.add(key_item("k", KeyPurpose::Message, b"a key")), "private_key");
         let limits = || Limits { uses_max: Some(1), ..Limits::default() };
         home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits());
@@ -145,9 +145,7 @@ fn a_use_that_could_not_be_counted_does_not_leave() {
 
 #[test]
 fn the_rate_is_kept_over_any_minute() {
-    let mut home = Home::new("rate");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("rate");
     let limits = Limits { calls_per_minute_max: Some(2), ..Limits::default() };
     home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
     assert_eq!(used(&mut home, guest, &key, get("/"), 0), None);
@@ -162,9 +160,7 @@ fn the_rate_is_kept_over_any_minute() {
 
 #[test]
 fn sixty_calls_a_minute_where_a_grant_says_nothing_else() {
-    let mut home = Home::new("sixty");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("sixty");
     home.grant(guest, &key, Consumer::Http, Mode::Always);
     for _ in 0..60 {
         assert_eq!(used(&mut home, guest, &key, get("/"), 0), None);
@@ -174,9 +170,7 @@ fn sixty_calls_a_minute_where_a_grant_says_nothing_else() {
 
 #[test]
 fn bytes_are_counted_both_ways_and_one_exchange_at_a_time_has_what_is_left() {
-    let mut home = Home::new("bytes");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("bytes");
     let limits = Limits { bytes_max: Some(1_000), ..Limits::default() };
     home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
     let post = |bytes: usize| {
@@ -268,9 +262,7 @@ fn crypt_does_the_operations_that_were_granted() {
 
 #[test]
 fn of_several_grants_the_strictest_mode_holds_and_all_limits_count() {
-    let mut home = Home::new("several");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("several");
     let within = |uses, prefix: &str| Limits {
         uses_max: Some(uses),
         http: Some(HttpLimits { path_prefixes: vec![prefix.into()], ..HttpLimits::default() }),
@@ -327,9 +319,7 @@ fn a_grant_that_ends_a_guest_that_is_suspended_or_thrown_out_is_refused_at_once(
 
 #[test]
 fn a_resume_that_could_not_be_written_does_not_hold() {
-    let mut home = Home::new("unwritten resume");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("unwritten resume");
     home.grant(guest, &key, Consumer::Http, Mode::Always);
     home.session(&DeviceRequest::GuestSuspend { guest: None, suspended: true }).expect("suspended");
     home.memory.fault(Fault::FullCommit);
@@ -428,9 +418,7 @@ fn a_grant_needs_an_item_that_says_where_its_secret_may_go() {
 
 #[test]
 fn taking_a_host_out_of_the_item_takes_it_out_of_every_grant() {
-    let mut home = Home::new("narrowed");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("narrowed");
     home.grant(guest, &key, Consumer::Http, Mode::Always);
     let mut policy = http_policy();
     policy.hosts.truncate(1);
@@ -558,9 +546,7 @@ fn within(prefix: &str, methods: &[&str]) -> Limits {
 
 #[test]
 fn a_redirect_does_not_lead_where_a_stricter_grant_speaks() {
-    let mut home = Home::new("redirect");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("redirect");
     home.grant(guest, &key, Consumer::Http, Mode::Always);
     home.grant_within(guest, &key, Consumer::Http, Mode::Ask, within("/admin", &["GET"]));
     let Answer::Http(run) = home.use_as(guest, &key, get("/open")) else { panic!("refused") };
@@ -613,9 +599,7 @@ fn of_several_templates_all_shape_what_is_signed() {
 #[test]
 fn where_nobody_knows_how_many_bytes_moved_all_that_was_left_has() {
     for lock in [true, false] {
-        let mut home = Home::new("unknown bytes");
-        let guest = home.guest_add("guest");
-        let key = with_key(&mut home);
+        let (mut home, guest, key) = guest_and_key("unknown bytes");
         let limits = Limits { bytes_max: Some(1_000), ..Limits::default() };
         home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
         assert_eq!(used(&mut home, guest, &key, get("/"), 10), None);
@@ -694,9 +678,7 @@ fn an_exchange_ends_with_what_allowed_it() {
 
 #[test]
 fn bytes_whose_outcome_the_disk_did_not_take_are_not_had_again() {
-    let mut home = Home::new("unwritten bytes");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("unwritten bytes");
     let limits = Limits { bytes_max: Some(1_000), ..Limits::default() };
     home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
     let Answer::Http(run) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
@@ -715,9 +697,7 @@ fn bytes_whose_outcome_the_disk_did_not_take_are_not_had_again() {
 
 #[test]
 fn an_exchange_is_broken_off_at_its_end_also_where_the_disk_is_full() {
-    let mut home = Home::new("expiry on a full disk");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("expiry on a full disk");
     let limits = Limits { expires_at: Some(Timestamp(home.wall_ms + 100_000)), ..Limits::default() };
     home.grant_within(guest, &key, Consumer::Http, Mode::Always, limits);
     let Answer::Http(long) = home.use_as(guest, &key, get("/")) else { panic!("refused") };
@@ -737,9 +717,7 @@ fn an_exchange_is_broken_off_at_its_end_also_where_the_disk_is_full() {
 
 #[test]
 fn a_grant_that_was_taken_back_with_its_batch_is_not_remembered() {
-    let mut home = Home::new("taken back");
-    let guest = home.guest_add("guest");
-    let key = with_key(&mut home);
+    let (mut home, guest, key) = guest_and_key("taken back");
     let add = DeviceRequest::GrantAdd(GrantAdd {
         guest,
         reference: key.clone(),

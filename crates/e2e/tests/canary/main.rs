@@ -16,7 +16,7 @@ use std::fs;
 use std::thread;
 
 use strongroom_cli::OwnCode;
-use strongroom_client::wire::{Code, ItemType};
+use strongroom_client::wire::{Code, ItemType, VaultId};
 use strongroom_e2e::canaries::Canaries;
 use strongroom_e2e::search::Hit;
 use strongroom_e2e::{Api, Place, processes};
@@ -50,12 +50,14 @@ fn search_locked(place: &Place, canaries: &Canaries) -> Vec<Hit> {
         return Vec::new();
     }
     let vault = place.vault_pid().expect("a vault process outlives a lock");
+    let id = place.say("status").json()["vault"].as_str().expect("an id").to_owned();
     let cores = place.path("cores");
     let core = processes::core_dump(vault, &cores).expect("root can read it");
     let image = fs::read(core).expect("a core file");
-    let holds = |text: &str| image.windows(text.len()).any(|window| window == text.as_bytes());
-    // What lay in its heap may have been wiped by now.
-    assert!(holds("vault_locked"), "what is no secret is seen in its program");
+    // As bytes: the vault always knows who it is, while a text that named it may have been wiped.
+    let id: VaultId = id.parse().expect("an id");
+    let holds = |what: &[u8]| image.windows(what.len()).any(|window| window == what);
+    assert!(holds(id.as_bytes()) && holds(b"vault_locked"), "what is no secret is seen in its heap and in its program");
     let searcher = canaries.searcher();
     let mut hits = searcher.find("the core file of the locked vault process", &image);
     hits.extend(searcher.find_in_process("locked vault process", vault));
