@@ -164,6 +164,11 @@ impl Sim {
                 holds!(4, seen.is_ok(), "a checkpoint does not extend what was seen: {seen:?}");
                 if self.world.rng.chance(85) {
                     self.confirm(member)?;
+                } else if !self.model.confirmed
+                    && let Some(guest) = self.some_guest()
+                {
+                    // Nobody has looked at the log yet.
+                    self.wish(guest)?;
                 }
                 Ok(None)
             }

@@ -14,7 +14,7 @@ use crate::home::{http, reference, sign, totp, use_request};
 use crate::world::Answer;
 
 impl Sim {
-    fn some_guest(&mut self) -> Option<GuestId> {
+    pub(crate) fn some_guest(&mut self) -> Option<GuestId> {
         let ids: Vec<GuestId> = self.model.guests.iter().map(|guest| guest.id).collect();
         if self.world.rng.chance(3) { Some(GuestId([1; 16])) } else { self.world.rng.pick(&ids).copied() }
     }
@@ -205,7 +205,7 @@ impl Sim {
         self.wish(guest)
     }
 
-    fn wish(&mut self, guest: GuestId) -> Check {
+    pub(crate) fn wish(&mut self, guest: GuestId) -> Check {
         let request = match self.world.rng.below(4) {
             0 => GuestRequest::List {},
             _ => GuestRequest::Request(GrantWish {
