@@ -12,6 +12,8 @@ TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PREFIX ?= $(HOME)/.local
 PYTHON_ENV := $(TARGET)/python
 PROGRAMS := -p strongroom-cli -p strongroom-vault
+# Built as the suites build everything: another choice of packages has other features, and compiles their dependencies again.
+CHORE = $(CARGO) build --quiet --locked --workspace --bin strongroom-$(1) && $(TARGET)/debug/strongroom-$(1)
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 18
@@ -43,13 +45,13 @@ bench: setup ## Figures, each beside its floor or peer (PEERS=1 installs the pee
 	scripts/bench.sh
 
 sim: setup ## Replay one seed of the simulator (SEED=42), or play many (SEEDS=1000)
-	$(CARGO) run --locked -p strongroom-sim -- $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),$(error which one? make sim SEED=42)))
+	@$(call CHORE,sim) $(if $(SEEDS),--seeds $(SEEDS),--seed $(or $(SEED),$(error which one? make sim SEED=42)))
 
 arrows: setup ## Compare dependencies between crates with ARCHITECTURE.md
-	@$(CARGO) run --quiet --locked -p strongroom-xtask -- arrows
+	@$(call CHORE,xtask) arrows
 
 documents: setup ## Write the pages that are made from the code: docs/errors.md, docs/limits.md
-	@$(CARGO) run --quiet --locked -p strongroom-xtask -- pages --write
+	@$(call CHORE,xtask) pages --write
 
 vectors: setup $(PYTHON_ENV)/vectors ## Recompute every vector in Python
 	$(PYTHON_ENV)/bin/python vectors/check/check.py vectors

@@ -95,8 +95,7 @@ impl From<Refusal> for Failure {
             | Code::StoreRefused
             | Code::HeaderRefusedFile
             | Code::CredentialFrozen
-            | Code::ChannelRefused
-            | Code::FrameRefused => Exit::Alarm,
+            | Code::ChannelRefused => Exit::Alarm,
             Code::ApprovalPending => Exit::Pending,
             code if code.blame() == Blame::Bug => Exit::Bug,
             _ => Exit::Refused,

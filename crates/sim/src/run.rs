@@ -5,6 +5,7 @@ mod devices;
 mod guests;
 mod host;
 mod model;
+mod things;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

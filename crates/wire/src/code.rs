@@ -56,7 +56,6 @@ codes! {
     VaultUnknown = "vault_unknown", Asker, false, "This server has no such vault.";
     VaultExists = "vault_exists", Asker, false, "This vault has been created already.";
     VaultNotCreated = "vault_not_created", Asker, false, "This vault has not been created yet.";
-    VaultOpen = "vault_open", Asker, false, "The vault is open already.";
     SessionRequired = "session_required", Asker, false, "This device has no live session; unlock first.";
     SessionsFull = "sessions_full", Asker, true, "Too many device sessions are open; end one first.";
     FreshRequired = "fresh_required", Asker, false, "This needs fresh authentication with a factor.";
@@ -111,7 +110,6 @@ codes! {
     TooMany = "too_many", Asker, false, "A limit on how many there may be is reached.";
     Busy = "busy", Asker, true, "Too much is under way; try again.";
     Conflict = "conflict", Asker, false, "It has changed since it was read, or it exists already.";
-    FrameRefused = "frame_refused", Peer, false, "A frame was repeated, reordered, changed or too large; the channel is closed.";
     ChannelRefused = "channel_refused", Peer, false, "The channel could not be authenticated.";
     CredentialRequired = "credential_required", Asker, false, "Critical values need this device's credential.";
     CredentialRefused = "credential_refused", Asker, false, "The credential was not accepted.";

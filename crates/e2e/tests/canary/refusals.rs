@@ -24,8 +24,6 @@ use crate::walk::Walk;
 /// Codes that no input gets here, and why.
 pub(crate) const UNREACHABLE: &[(&str, &str)] = &[
     ("bug", "only a mistake of ours is answered with it"),
-    ("vault_open", "nothing is refused because a vault is open: unlocking an open one begins a session"),
-    ("frame_refused", "whoever sends a bad frame is cut off without an answer"),
     ("answer_refused", "only a vault that holds the right key and lies: crates/client/tests/hostile_server.rs"),
     ("kdf_refused", "only a vault that holds the right key and lies: crates/client/tests/hostile_server.rs"),
     ("clipboard_failed", "needs a desktop whose clipboard refuses; without one it is no_clipboard"),
