@@ -352,9 +352,9 @@ fn fetch_all(session: &mut Session<'_>, mut progress: impl FnMut(u64, u64)) -> R
         let mut of_page: HashMap<ItemId, usize> = HashMap::new();
         let (values, next) = deliver::fetch_page(session, after)?;
         for delivered in values {
-            let summary = delivered.item.ok_or_else(unexpected)?;
-            let at = *of_page.entry(summary.id).or_insert(items.len());
+            let at = *of_page.entry(delivered.reference.item).or_insert(items.len());
             if at == items.len() {
+                let summary = delivered.item.ok_or_else(unexpected)?;
                 items.push(ExportItem {
                     item_type: summary.item_type,
                     label: summary.label,

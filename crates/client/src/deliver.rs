@@ -13,7 +13,7 @@ use std::time::Duration;
 use arboard::Clipboard;
 use strongroom_crypto::digest::{equal, sha256};
 use strongroom_wire::device::{DeliverRequest, DeliveredValue, DeviceAnswer, DeviceRequest};
-use strongroom_wire::limits::ITEM_FIELDS_MAX;
+use strongroom_wire::limits::{CREDENTIAL_BYTES_MAX, FRAME_BYTES_MAX, ITEM_LABELS_BYTES_MAX};
 use strongroom_wire::policy::Consumer;
 use strongroom_wire::{ItemId, Reference, SecretValue};
 
@@ -22,6 +22,10 @@ use crate::session::Session;
 
 /// Seconds after which a copied value leaves the clipboard.
 pub const CLIPBOARD_SECS: u64 = 30;
+/// Critical values of an export that are asked for at once: each may come with the label and tags of another item.
+const CRITICAL_AT_ONCE: usize = 32;
+const _: () =
+    assert!(CREDENTIAL_BYTES_MAX * 4 / 3 + CRITICAL_AT_ONCE * (2 * ITEM_LABELS_BYTES_MAX + 512) <= FRAME_BYTES_MAX);
 /// Bytes that fit into a pipe before its reader has started.
 pub const STDIN_BYTES_MAX: usize = 64 * 1024;
 
@@ -61,7 +65,7 @@ pub fn fetch_page(
     let DeviceAnswer::Delivered { mut values, critical, next } = session.ask(&request)? else {
         return Err(ClientError::Answer);
     };
-    for some in critical.chunks(ITEM_FIELDS_MAX) {
+    for some in critical.chunks(CRITICAL_AT_ONCE) {
         values.extend(fetch(session, Consumer::Export, some.to_vec(), None)?);
     }
     Ok((values, next))

@@ -111,6 +111,10 @@ pub(crate) struct Chain {
     /// Whether a copy was seen.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) frozen: bool,
+    /// Counts the writes of this file. The database remembers that of the last write that went with a change of its own, so
+    /// that a file put back shows also where `number` did not change.
+    #[serde(default)]
+    revision: u64,
 }
 
 /// A next blob, waiting to be stored by its device.
@@ -121,6 +125,8 @@ struct Next {
     key: SecretValue,
     #[serde(default)]
     digest: Bytes,
+    /// Of the last one alone: the others are not answered any more.
+    #[serde(default, skip_serializing_if = "Bytes::is_empty")]
     mail: Bytes,
     /// The request whose change is in it; absent for what another device's change left.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -157,6 +163,7 @@ impl Chain {
             digest: digest(blob),
             retired: Bytes::default(),
             frozen: false,
+            revision: 1,
         }
     }
 
@@ -193,6 +200,9 @@ impl Chain {
         self.next.retain(|earlier| earlier.answered);
         if self.next.len() >= ANSWERED_MAX {
             self.next.remove(0);
+        }
+        for earlier in &mut self.next {
+            earlier.mail = Bytes::default();
         }
         self.next.push(next);
     }
@@ -232,7 +242,7 @@ fn digest(blob: &[u8]) -> Bytes {
     Bytes(sha256(&[blob])[..DIGEST_BYTES].to_vec())
 }
 
-/// The setting that holds the number below which a device's chain file is an older one.
+/// The setting that holds the revision below which a device's chain file is an older one.
 pub(crate) fn chain_floor_key(device: DeviceId) -> Vec<u8> {
     [b"chain/".as_slice(), device.as_bytes()].concat()
 }
@@ -261,7 +271,7 @@ impl<S: Storage> Vault<S> {
                 next.answered = true;
                 let same = next.request == Some(request.id);
                 let answer = DeviceAnswer::CredentialNext { sequence: next.number, mail: next.mail.clone() };
-                self.store_chain(device, &chain, cx)?;
+                self.store_chain(device, &mut chain, cx)?;
                 if same {
                     self.remember(device, body, request.id, cx)?;
                 }
@@ -279,7 +289,7 @@ impl<S: Storage> Vault<S> {
         next.answered = true;
         let answer = DeviceAnswer::CredentialNext { sequence: next.number, mail: next.mail.clone() };
         chain.leave(next);
-        self.store_chain(device, &chain, cx)?;
+        self.store_chain(device, &mut chain, cx)?;
         self.remember(device, body, request.id, cx)?;
         Ok(answer)
     }
@@ -311,7 +321,7 @@ impl<S: Storage> Vault<S> {
         }
         let mut chain = self.read_chain(device)?;
         let shown = self.open_blob(device, &mut chain, blob, cx)?;
-        self.store_chain(device, &chain, cx)?;
+        self.store_chain(device, &mut chain, cx)?;
         let Presented::Newest(contents, Some(first)) = shown else { return Err(again()) };
         let (open, _) = self.opened()?;
         let presented = match open.presented.remove(&request.id) {
@@ -319,7 +329,8 @@ impl<S: Storage> Vault<S> {
             _ => return Err(again()),
         };
         let answer = self.in_transaction(cx, |vault, cx| {
-            vault.put(Table::Settings, &chain_floor_key(device), &chain.number)?;
+            vault.note_chain(device, &chain)?;
+            vault.note_header()?;
             let mut event = vault.event(Actor::Device(device), Action::CredentialUse, cx);
             event.note = Some(crate::table::Operation::of_device(&presented).as_str().into());
             vault.log(event, cx)?;
@@ -350,9 +361,9 @@ impl<S: Storage> Vault<S> {
             .ok_or(Refusal::new(Code::CredentialRefused).detail("This device's chain file is missing."))?;
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let chain = Chain::open(&file, &open.vault_key, id, device)?;
-        let floor = self.header.as_ref().and_then(|header| header.roster.chains.get(&device).copied());
-        let confirmed: Option<u64> = self.get(Table::Settings, &chain_floor_key(device))?;
-        if floor.max(confirmed).is_some_and(|floor| chain.number < floor) {
+        let number = self.header.as_ref().and_then(|header| header.roster.chains.get(&device).copied());
+        let revision: Option<u64> = self.get(Table::Settings, &chain_floor_key(device))?;
+        if Some(chain.number) < number || Some(chain.revision) < revision {
             return Err(
                 Refusal::new(Code::CredentialRefused).detail("An older chain file of this device was put back.")
             );
@@ -360,7 +371,14 @@ impl<S: Storage> Vault<S> {
         Ok(chain)
     }
 
-    pub(crate) fn store_chain(&mut self, device: DeviceId, chain: &Chain, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    /// Has the next settlement write a chain file.
+    pub(crate) fn store_chain(
+        &mut self,
+        device: DeviceId,
+        chain: &mut Chain,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
+        chain.revision += 1;
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let bytes = chain.seal(&open.vault_key, self.id, device, cx.rng)?;
         self.chain_writes.push((device, bytes));
@@ -370,6 +388,12 @@ impl<S: Storage> Vault<S> {
             header.roster_mut().chains.insert(device, chain.number);
         }
         Ok(())
+    }
+
+    /// Has the records remember that a chain file was written, as part of the change that it was written for. The file comes
+    /// first, so it is never behind.
+    fn note_chain(&mut self, device: DeviceId, chain: &Chain) -> Result<(), Refusal> {
+        self.put(Table::Settings, &chain_floor_key(device), &chain.revision)
     }
 
     /// Opens a blob: that in force, or one that comes after it, which then takes over.
@@ -398,7 +422,10 @@ impl<S: Storage> Vault<S> {
             self.store_chain(device, chain, cx)?;
             let mut event = self.event(Actor::Device(device), Action::CredentialFreeze, cx);
             event.device = Some(device);
-            self.in_transaction(cx, |vault, cx| vault.log(event, cx))?;
+            self.in_transaction(cx, |vault, cx| {
+                vault.note_chain(device, chain)?;
+                vault.log(event, cx)
+            })?;
             self.effects.push(Effect::Notice("credential.freeze"));
             return Err(Refusal::new(Code::CredentialFrozen)
                 .detail("An older credential was shown: a copy of it exists. It is frozen now."));
@@ -463,7 +490,8 @@ impl<S: Storage> Vault<S> {
             }
             let next = self.next_blob(device, chain.next_number(), &json, None, cx)?;
             chain.leave(next);
-            self.store_chain(device, &chain, cx)?;
+            self.store_chain(device, &mut chain, cx)?;
+            self.note_chain(device, &chain)?;
         }
         Ok(())
     }

@@ -1,12 +1,14 @@
 //! Values for the device half of a consumer: the clipboard, a child program, an export.
 
+use std::collections::BTreeSet;
+
 use strongroom_wire::device::{DeliverRequest, DeliveredValue, DeviceAnswer};
 use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::policy::Consumer;
 use strongroom_wire::{Class, Code, DeviceId, FieldName, ItemId, Reference, Refusal, SecretValue, limits};
 
 use crate::chains::Contents;
-use crate::items::{Field, Item};
+use crate::items::{Field, Item, label_bytes};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault};
 
@@ -45,10 +47,11 @@ impl<S: Storage> Vault<S> {
             fields.push((reference, field));
         }
         let mut values = Vec::new();
+        let mut told = BTreeSet::new();
         for (reference, field) in fields {
             let value = self.open_value(&reference, &field, contents)?;
             let item = match consumer {
-                Consumer::Export => Some(self.view(reference.item)?.summary),
+                Consumer::Export if told.insert(reference.item) => Some(self.view(reference.item)?.summary),
                 _ => None,
             };
             // EXPOSE: the one answer that carries values: for the device half of the consumer that the member named.
@@ -74,6 +77,7 @@ impl<S: Storage> Vault<S> {
                 if item.removed_at.is_some() {
                     continue;
                 }
+                bytes += 2 * label_bytes(&item.label, &item.tags);
                 for (key, field) in self.all::<Field>(Table::Fields, id.as_bytes())? {
                     let name = std::str::from_utf8(&key[16..]).map_err(|_| Refusal::new(Code::StoreRefused))?;
                     let field_name = FieldName::parse(name).map_err(|_| Refusal::new(Code::StoreRefused))?;

@@ -113,9 +113,9 @@ impl<S: Storage> Vault<S> {
         self.put(Table::Intents, &index.to_be_bytes(), &record)?;
         let logged = self.log(intent, cx)?;
         debug_assert_eq!(index, logged);
+        let run = self.next_run;
+        self.next_run += 1;
         let (open, _) = self.opened()?;
-        let run = open.next_run;
-        open.next_run += 1;
         let (item, until) = (reference.item, matched.until);
         let grants = matched.grants;
         let running = Running { intent: index, grants, to, peer, item, until, destination, done: None, written: false };

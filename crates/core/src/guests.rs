@@ -155,6 +155,7 @@ impl<S: Storage> Vault<S> {
                 (Peer::Guest(_), None) => true,
                 _ => false,
             });
+            self.move_floor();
         }
         let action = if suspended { Action::GuestSuspend } else { Action::GuestResume };
         let mut event = self.event(Actor::Device(device), action, cx);
@@ -177,6 +178,7 @@ impl<S: Storage> Vault<S> {
         self.delete(Table::Guests, id.as_bytes())?;
         self.void_for_guest(Some(id))?;
         self.note_revoked(&body.public_key)?;
+        self.note_header()?;
         let mut event = self.event(Actor::Device(device), Action::GuestRevoke, cx);
         event.guest = Some(id);
         self.log(event, cx)?;
@@ -297,6 +299,7 @@ impl<S: Storage> Vault<S> {
             self.put(Table::Settings, &ended_key(grant.given.guest, grant.given.reference.item), &true)?;
         }
         self.void_for_guest(Some(grant.given.guest))?;
+        self.move_floor();
         let mut event = self.event(Actor::Device(device), Action::GrantRevoke, cx);
         event.grant = Some(id);
         event.guest = Some(grant.given.guest);

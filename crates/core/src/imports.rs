@@ -1,11 +1,11 @@
 //! Items from other programs' files: what is new comes in, what changed is updated, and what was done here is kept.
 
-use strongroom_crypto::digest::sha256;
+use strongroom_crypto::digest::hmac_sha256;
 use strongroom_wire::code::Blame;
 use strongroom_wire::device::{DeviceAnswer, ImportOutcome};
 use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::items::ItemDraft;
-use strongroom_wire::{Bytes, Class, Code, DeviceId, ItemId, Refusal};
+use strongroom_wire::{Bytes, Class, Code, DeviceId, ItemId, Refusal, SecretValue};
 
 use crate::items::{Field, Imported, check_draft, field_key, origin_key};
 use crate::records::{Storage, Table};
@@ -62,7 +62,7 @@ impl<S: Storage> Vault<S> {
             return Ok(ImportOutcome::Refused);
         }
         self.check_room()?;
-        let digest = self.import_digest(&draft)?;
+        let digest = self.import_digest(&draft, how, cx)?;
         let known: Option<ItemId> = match &draft.origin {
             Some(origin) => self.get(Table::Origins, &origin_key(origin))?,
             None => None,
@@ -113,12 +113,31 @@ impl<S: Storage> Vault<S> {
         Ok(ImportOutcome::Updated)
     }
 
-    /// A keyed digest of a draft: the same draft again is recognised without opening anything.
-    fn import_digest(&mut self, draft: &ItemDraft) -> Result<Bytes, Refusal> {
+    /// A keyed digest of a draft: the same draft again is recognised without opening anything, whatever became of the vault key
+    /// in between.
+    fn import_digest(&mut self, draft: &ItemDraft, how: ImportHow, cx: &mut Context<'_>) -> Result<Bytes, Refusal> {
         let json = zeroize::Zeroizing::new(serde_json::to_vec(draft).map_err(|_| Refusal::new(Code::Bug))?);
-        Ok(Bytes::from(self.opened()?.0.ledger.keyed_digest("import", &sha256(&[&json]))))
+        let key: Option<SecretValue> = self.get(Table::Settings, SETTING_IMPORTS)?;
+        let key = match key {
+            Some(key) => key,
+            // Nothing was ever imported.
+            None if how.dry_run => return Ok(Bytes::default()),
+            None => {
+                let mut bytes = vec![0; 32];
+                cx.rng.fill_bytes(&mut bytes);
+                let key = SecretValue::new(bytes);
+                self.put(Table::Settings, SETTING_IMPORTS, &key)?;
+                let event = self.event(Actor::Vault, Action::Settle, cx);
+                self.log(event, cx)?;
+                key
+            }
+        };
+        // EXPOSE: HMAC mixes the key into its state; the digest tells nothing of it.
+        Ok(Bytes::from(hmac_sha256(key.expose(), &[&json])))
     }
 }
 
+/// The setting that holds the key of the digests of imported drafts.
+const SETTING_IMPORTS: &[u8] = b"imports";
 /// Items of one import request.
 const IMPORT_PAGE_MAX: usize = 256;

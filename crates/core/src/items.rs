@@ -420,6 +420,7 @@ impl<S: Storage> Vault<S> {
             check_tags(&tags)?;
             item.tags = tags;
         }
+        check_labels(&item.label, &item.tags)?;
         let policy_changed = edit.policy.as_ref().is_some_and(|policy| *policy != item.policy);
         if let Some(policy) = edit.policy {
             check_policy(&policy)?;
@@ -665,6 +666,7 @@ impl<S: Storage> Vault<S> {
         let words: Vec<String> =
             query.search.iter().flat_map(|s| s.split_whitespace()).map(str::to_lowercase).collect();
         let mut items = Vec::new();
+        let mut bytes = 0;
         let mut after: Option<Vec<u8>> = query.after.map(|id| id.as_bytes().to_vec());
         loop {
             let page = self.opened()?.1.scan(Table::Items, &[], after.as_deref(), LIST_SCAN)?;
@@ -676,8 +678,10 @@ impl<S: Storage> Vault<S> {
                     && query.item_type.is_none_or(|kind| kind == item.item_type)
                     && matches(&item, &words);
                 if wanted {
+                    // What JSON escapes takes two bytes.
+                    bytes += 2 * label_bytes(&item.label, &item.tags) + SUMMARY_BYTES;
                     items.push(item.summary(id));
-                    if items.len() == limits::LIST_PAGE_MAX {
+                    if items.len() == limits::LIST_PAGE_MAX || bytes > LIST_PAGE_BYTES {
                         return Ok(DeviceAnswer::Items { items, next: Some(id) });
                     }
                 }
@@ -715,6 +719,7 @@ fn matches(item: &Listed, words: &[String]) -> bool {
 pub(crate) fn check_draft(draft: &ItemDraft) -> Result<(), Refusal> {
     check_label(&draft.label)?;
     check_tags(&draft.tags)?;
+    check_labels(&draft.label, &draft.tags)?;
     check_fields(&draft.fields)?;
     check_policy(&draft.policy)?;
     if draft.fields.is_empty() {
@@ -745,6 +750,20 @@ fn check_fields(fields: &[FieldDraft]) -> Result<(), Refusal> {
         }
     }
     Ok(())
+}
+
+/// Label and tags come with every list and every page of an export.
+fn check_labels(label: &str, tags: &[String]) -> Result<(), Refusal> {
+    if label_bytes(label, tags) > limits::ITEM_LABELS_BYTES_MAX {
+        let most = limits::ITEM_LABELS_BYTES_MAX / 1_024;
+        return Err(Refusal::new(Code::TooMany).detail(format!("An item's label and tags have at most {most} KiB.")));
+    }
+    Ok(())
+}
+
+/// Bytes of a label and tags.
+pub(crate) fn label_bytes(label: &str, tags: &[String]) -> usize {
+    label.len() + tags.iter().map(String::len).sum::<usize>()
 }
 
 fn check_tags(tags: &[String]) -> Result<(), Refusal> {
@@ -793,5 +812,8 @@ fn check_policy(policy: &ItemPolicy) -> Result<(), Refusal> {
     if fits { Ok(()) } else { refused("A name, prefix or user name of the placement is malformed.") }
 }
 
+/// Bytes of labels and tags on one page of a list, before the last item, and what else a summary takes.
+const LIST_PAGE_BYTES: usize = 512 * 1024;
+const SUMMARY_BYTES: usize = 192;
 /// Items read at once while a list is made.
 const LIST_SCAN: usize = 512;

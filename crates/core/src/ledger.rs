@@ -195,13 +195,6 @@ impl Ledger {
         self.size = self.committed_size;
     }
 
-    /// A digest that only this vault can make: it tells whether something was seen before, and nothing of what it was.
-    pub fn keyed_digest(&self, what: &str, digest: &[u8]) -> [u8; 32] {
-        let mut sum = StateSum::empty();
-        sum.add(&self.state_key, what, &[], digest);
-        sum.root(&self.state_key)
-    }
-
     /// A record.
     ///
     /// # Errors

@@ -186,11 +186,6 @@ pub trait Storage {
     /// How many records a table holds.
     fn count(&mut self, table: Table) -> Result<u64, StoreError>;
 
-    /// The LtHash state of all records, 2,048 bytes; `None` in a new database. Not a record itself.
-    fn read_state(&mut self) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Replaces the LtHash state.
-    fn write_state(&mut self, state: &[u8]) -> Result<(), StoreError>;
-
     /// How many leaves the log has.
     fn log_size(&mut self) -> Result<u64, StoreError>;
     /// Appends a leaf, whose index is the log's size, and the Merkle nodes it completes, at consecutive positions of `tlog_tiles::stored_hash_index`.

@@ -41,6 +41,7 @@ impl<S: Storage> Vault<S> {
         }
         let slot = self.new_slot(draft, cx)?;
         self.put(Table::Slots, slot.id.as_bytes(), &slot)?;
+        self.note_header()?;
         let mut event = self.event(Actor::Device(device), Action::SlotAdd, cx);
         event.slot = Some(slot.id);
         self.log(event, cx)?;
@@ -71,6 +72,7 @@ impl<S: Storage> Vault<S> {
             return Err(Code::SlotLast.into());
         }
         self.delete(Table::Slots, id.as_bytes())?;
+        self.note_header()?;
         let mut event = self.event(Actor::Device(device), Action::SlotRemove, cx);
         event.slot = Some(id);
         self.log(event, cx)?;
@@ -105,6 +107,7 @@ impl<S: Storage> Vault<S> {
             self.put(Table::Settings, SETTING_RECOVERY, &record)?;
             self.seal_recovery(&slot, contents, cx)?;
         }
+        self.note_header()?;
         let mut event = self.event(Actor::Device(device), Action::SlotReplace, cx);
         event.slot = Some(slot.id);
         self.log(event, cx)?;
@@ -207,7 +210,7 @@ impl<S: Storage> Vault<S> {
             let device = HeaderDevice { sign_public: body.sign_public, kem_public: body.kem_public, epoch: 1 };
             header.roster_mut().devices.insert(id, device);
         }
-        self.store_chain(id, &Chain::first(&key, &blob), cx)?;
+        self.store_chain(id, &mut Chain::first(&key, &blob), cx)?;
         let (open, disk) = self.opened()?;
         let seen = open.ledger.position(disk)?;
         Ok(DeviceAnswer::DeviceAdded(Box::new(DeviceAdded { device: id, sealed_credential, sealed_share, seen })))
@@ -231,6 +234,7 @@ impl<S: Storage> Vault<S> {
         // Whatever comes between, nothing is served again before the vault key was replaced.
         self.put(Table::Settings, SETTING_ROTATE, &true)?;
         self.note_revoked(&entry.sign_public)?;
+        self.note_header()?;
         let mut event = self.event(Actor::Device(by), Action::DeviceRevoke, cx);
         event.device = Some(device);
         self.log(event, cx)?;

@@ -136,8 +136,7 @@ impl<S: Storage> Vault<S> {
             true => self.enter(device, slot.id, request, cx),
             false => self
                 .open_database(Keys { current, next, generation: slot.generation }, request, cx)
-                // The records may know of a revocation that a crash kept from the header.
-                .and_then(|()| self.peer_key(Peer::Device(device)).ok_or(Refusal::new(Code::DeviceUnknown)).map(|_| ()))
+                .and_then(|()| self.still_known(device, &slot, cx))
                 .and_then(|()| self.enter(device, slot.id, request, cx)),
         };
         // What opened half, or showed a device less than it has seen, is closed again.
@@ -170,9 +169,7 @@ impl<S: Storage> Vault<S> {
             vault.log(event, cx)?;
             Ok(session_until)
         })?;
-        if let Some(header) = &mut self.header {
-            header.dirty = true;
-        }
+        self.move_floor();
         self.settle(cx)?;
         let now = self.now(cx);
         let (open, disk) = self.opened()?;
@@ -261,6 +258,37 @@ impl<S: Storage> Vault<S> {
         Ok(())
     }
 
+    /// Whether the records still know the device, and the slot that opened them. A header from before a change would bring both
+    /// back: one that a crash left behind the records, or that somebody put there.
+    fn still_known(&mut self, device: DeviceId, slot: &Slot, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let refusal = if self.peer_key(Peer::Device(device)).is_none() {
+            Refusal::new(Code::DeviceUnknown)
+        } else if !self.slot(slot.id).is_ok_and(|known| known.kem_public == slot.kem_public) {
+            Refusal::new(Code::FactorRefused)
+                .detail("This factor was replaced or removed; use the one that is in force.")
+        } else {
+            return Ok(());
+        };
+        // With it goes the header that the records ask for: else what is in force now would open nothing.
+        self.move_floor();
+        self.settle(cx)?;
+        Err(refusal)
+    }
+
+    /// Has the header written with the next settlement, with the length that the log has then: what was done cannot be undone by
+    /// an older database.
+    pub(crate) fn move_floor(&mut self) {
+        if let Some(header) = &mut self.header {
+            header.dirty = true;
+        }
+    }
+
+    /// Has the records remember the header that is on the disk, so that an earlier one shows.
+    pub(crate) fn note_header(&mut self) -> Result<(), Refusal> {
+        let known = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?.floor.size;
+        self.put(Table::Settings, SETTING_HEADER, &known)
+    }
+
     /// Brings the header up to the database, which is written first: a crash may have come between the two.
     pub(crate) fn sync_header(&mut self) -> Result<(), Refusal> {
         let slots: Vec<Slot> = self.all(Table::Slots, &[])?.into_iter().map(|(_, slot)| slot).collect();
@@ -326,10 +354,8 @@ impl<S: Storage> Vault<S> {
             event.count = Some(position.size);
             // The header is durable as the unlock wrote it. It is written once more after this, so that the loss of either copy
             // is survived.
-            let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
-            header.dirty = true;
-            let known = header.floor.size;
-            self.put(Table::Settings, SETTING_HEADER, &known)?;
+            self.move_floor();
+            self.note_header()?;
             self.log(event, cx)?;
         }
         Ok(DeviceAnswer::Done {})

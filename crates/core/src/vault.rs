@@ -7,6 +7,7 @@ use serde::Serialize;
 use strongroom_crypto::CryptoRng;
 use strongroom_crypto::secret::{HostShare, VaultKey};
 use strongroom_crypto::sign::{PublicKey, SigningKey};
+use strongroom_wire::code::Blame;
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, Fresh, Status, VaultState};
 use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::frame;
@@ -146,6 +147,8 @@ pub struct Vault<S> {
     pub(crate) chain_writes: Vec<(DeviceId, Vec<u8>)>,
     /// Whether a guest that found the vault locked was told of, since the lock.
     pub(crate) told_locked: bool,
+    /// The number of the next exchange. None comes twice, so that the end of one from before a lock is nobody else's.
+    pub(crate) next_run: u64,
 }
 
 /// What an open vault holds.
@@ -163,7 +166,6 @@ pub(crate) struct Open {
     /// Refusals by guest and code that were not logged one by one: since when, and how many.
     pub(crate) refusals: HashMap<(GuestId, Code), (u64, u64)>,
     pub(crate) running: BTreeMap<u64, Running>,
-    pub(crate) next_run: u64,
     pub(crate) waiting: Vec<Waiting>,
     /// When what is over was removed last, in ticks.
     pub(crate) swept_ticks_ms: u64,
@@ -215,7 +217,6 @@ impl Open {
             rates: HashMap::new(),
             refusals: HashMap::new(),
             running: BTreeMap::new(),
-            next_run: 1,
             waiting: Vec::new(),
             swept_ticks_ms: 0,
             answered_number: 0,
@@ -274,6 +275,7 @@ impl<S: Storage> Vault<S> {
             settlements: 0,
             chain_writes: Vec::new(),
             told_locked: false,
+            next_run: 1,
         })
     }
 
@@ -531,21 +533,23 @@ impl<S: Storage> Vault<S> {
                     Err(refusal)
                 }
             },
-            Err(refusal) => {
-                self.take_back(before, &refusal);
-                Err(refusal)
-            }
+            Err(refusal) => Err(self.take_back(before, refusal)),
         }
     }
 
-    fn take_back(&mut self, before: Before, refusal: &Refusal) {
+    /// Takes back what an act did; answers its refusal, or the disk's where that took back more than the act.
+    fn take_back(&mut self, before: Before, refusal: Refusal) -> Refusal {
         if before.settlements != self.settlements {
-            return self.discard(refusal);
+            self.discard(&refusal);
+            return refusal;
         }
-        let Some(open) = &mut self.open else { return };
+        let Some(open) = &mut self.open else { return refusal };
         if let Err(error) = open.ledger.take_back(&mut self.disk, before.mark) {
-            // Some failures take back the whole transaction, and with it what others were about to be answered.
-            return self.discard(&error.into());
+            // Some failures take back the whole transaction, and with it what others were about to be answered: that is more
+            // than what the asker did wrong.
+            let failed = error.into();
+            self.discard(&failed);
+            return if refusal.code.blame() == Blame::Asker { failed } else { refusal };
         }
         open.live = before.live;
         if let (Some(header), Some(roster)) = (&mut self.header, before.roster) {
@@ -556,6 +560,7 @@ impl<S: Storage> Vault<S> {
         for effect in &undone {
             self.forget_run(effect);
         }
+        refusal
     }
 
     /// Fresh authentication, session, state: whatever `needed` asks of the request.

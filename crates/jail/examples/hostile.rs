@@ -148,6 +148,10 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
             let heap = vec![0u8; 65_536];
             call(unsafe { libc::mlock(heap.as_ptr().cast(), 49_640) })?;
         }
+        "lock_large_value" => {
+            let value = vec![0u8; 1 << 20];
+            call(unsafe { libc::mlock(value.as_ptr().cast(), 524_288) })?;
+        }
         "much_memory" => {
             let page = unsafe {
                 let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;

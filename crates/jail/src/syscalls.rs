@@ -50,8 +50,8 @@ enum When {
     ArgumentIs(u8, &'static [u64]),
     /// The arguments of these indices, masked, have these values, in all their 64 bits: a pointer is null.
     All(&'static [(u8, u64, u64)]),
-    /// The argument of this index is at least this.
-    AtLeast(u8, u64),
+    /// The argument of this index is at least this and below that.
+    Between(u8, u64, u64),
     /// The argument of this index has none of these bits.
     WithoutBits(u8, u64),
     /// The argument of this index is the process itself.
@@ -111,7 +111,10 @@ fn conditions(when: &When) -> Result<Vec<SeccompRule>, seccompiler::Error> {
                 .map(|(index, mask, value)| SeccompCondition::new(*index, Qword, SeccompCmpOp::MaskedEq(*mask), *value))
                 .collect::<Result<_, _>>()?,
         )?],
-        When::AtLeast(index, least) => vec![rule(index, Qword, SeccompCmpOp::Ge, least)?],
+        When::Between(index, least, beyond) => vec![SeccompRule::new(vec![
+            SeccompCondition::new(index, Qword, SeccompCmpOp::Ge, least)?,
+            SeccompCondition::new(index, Qword, SeccompCmpOp::Lt, beyond)?,
+        ])?],
         When::WithoutBits(index, bits) => vec![rule(index, Qword, SeccompCmpOp::MaskedEq(bits), 0)?],
         When::Itself(index) => vec![rule(index, Dword, SeccompCmpOp::Eq, u64::from(std::process::id()))?],
     })
@@ -290,10 +293,11 @@ const KEY_HEAP_BYTES: u64 = 49_152;
 
 /// Memory that holds keys. SQLCipher asks for `mlock` and `munlock` of each allocation and goes on without: a vault's memory is
 /// locked as a whole where it can be, and pages hold more than one allocation, so that to unlock one would unlock its neighbours.
+/// A large value is refused as well: it would be locked and never unlocked, and keys would find no room.
 const LOCKED_MEMORY: &[Call] = &[
     always(libc::SYS_memfd_secret, "keys in memory that even root cannot read"),
     always(libc::SYS_mlock2, "keys stay out of swap, where not all memory is locked"),
-    only(libc::SYS_mlock, When::AtLeast(1, KEY_HEAP_BYTES), "SQLCipher's heap for keys"),
+    only(libc::SYS_mlock, When::Between(1, KEY_HEAP_BYTES, 2 * KEY_HEAP_BYTES), "SQLCipher's heap for keys"),
 ];
 
 const THREAD_FLAGS: u64 = bits(libc::CLONE_VM | libc::CLONE_THREAD | libc::CLONE_SIGHAND);

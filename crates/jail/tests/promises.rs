@@ -195,4 +195,5 @@ fn the_report_says_what_holds() {
     promise("unlock_memory", Fate::Refused, Fate::Refused);
     promise("lock_little", Fate::Refused, Fate::Refused);
     promise("lock_key_heap", Fate::Done, Fate::Refused);
+    promise("lock_large_value", Fate::Refused, Fate::Refused);
 }

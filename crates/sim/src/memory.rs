@@ -22,6 +22,8 @@ pub enum Fault {
     FullCommit,
     /// There is no room for a record: some disks take back the whole transaction at once.
     FullRecord,
+    /// Taking back a part of a transaction fails, and takes back all of it.
+    TakeBack,
     /// There is no room for a file: header, chain or tail.
     FullFile,
     /// Nothing can be read from the database.
@@ -48,7 +50,6 @@ pub struct Files {
 pub struct Database {
     key: String,
     records: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    state: Option<Vec<u8>>,
     leaves: Vec<Option<Vec<u8>>>,
     nodes: Vec<[u8; 32]>,
     /// The first node of each leaf.
@@ -95,7 +96,6 @@ struct Disk {
 
 enum Undo {
     Record(Table, Vec<u8>, Option<Vec<u8>>),
-    State(Option<Vec<u8>>),
     Leaf,
     Erased(usize, Vec<u8>),
 }
@@ -227,7 +227,6 @@ impl Undo {
             Self::Record(table, key, None) => {
                 database.records.remove(&(*table, key.clone()));
             }
-            Self::State(old) => database.state.clone_from(old),
             Self::Leaf => {
                 database.leaves.pop();
                 let first = database.firsts.pop().unwrap_or(0);
@@ -490,6 +489,11 @@ impl Storage for Memory {
     fn take_back(&mut self) -> Result<(), StoreError> {
         let disk = &mut *self.disk_mut();
         disk.alive()?;
+        if disk.has(Fault::TakeBack) && !disk.marks.is_empty() {
+            disk.met("take back");
+            disk.roll_back();
+            return Err(StoreError::Failed("a part could not be taken back".into()));
+        }
         let undo = disk.undo.as_mut().ok_or_else(no_transaction)?;
         let mark = disk.marks.pop().ok_or_else(no_mark)?;
         let back = undo.split_off(mark);
@@ -565,17 +569,6 @@ impl Storage for Memory {
         let mut disk = self.disk_mut();
         let records = &disk.database()?.records;
         Ok(records.range((table, Vec::new())..).take_while(|((of, _), _)| *of == table).count() as u64)
-    }
-
-    fn read_state(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        Ok(self.disk_mut().database()?.state.clone())
-    }
-
-    fn write_state(&mut self, state: &[u8]) -> Result<(), StoreError> {
-        let mut disk = self.disk_mut();
-        let (database, undo) = disk.change()?;
-        undo.push(Undo::State(database.state.replace(state.to_vec())));
-        Ok(())
     }
 
     fn log_size(&mut self) -> Result<u64, StoreError> {

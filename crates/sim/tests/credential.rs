@@ -414,3 +414,48 @@ fn another_device_does_not_confirm_what_one_presented() {
     home.device.store(newer.clone());
     item_of(home.world.confirm(&home.device, id, sequence, &newer));
 }
+
+#[test]
+fn a_chain_file_from_before_a_freeze_does_not_thaw_it() {
+    let mut home = Home::new("thaw");
+    let stolen = home.device.blob.clone();
+    home.add(wallet("w", b"seed"));
+    let older = home.memory.copy().chains;
+    let id = home.request_id();
+    let refused = home.world.present(&home.device, &home.passphrase, id, &stolen, &add("thief"));
+    assert_eq!(code(refused), Code::CredentialFrozen);
+    home.memory.tamper(|files| files.chains = older);
+    assert_eq!(code(home.critical(&add("x"))), Code::CredentialRefused);
+    home.comes_back();
+    assert_eq!(code(home.critical(&add("x"))), Code::CredentialRefused);
+}
+
+#[test]
+fn a_chain_file_from_before_mail_came_does_not_lose_what_was_in_it() {
+    let mut home = Home::new("mail back");
+    let mut second = second_device(&mut home);
+    let older = home.memory.copy().chains;
+    let item = home.add(wallet("w", b"seed"));
+    home.memory.tamper(|files| {
+        files.chains.insert(second.id, older[&second.id].clone());
+    });
+    let Home { world, device, passphrase, .. } = &mut home;
+    assert_eq!(code(world.credential(&mut second, passphrase, &add("x"))), Code::CredentialRefused);
+    assert_eq!(seed(world, device, passphrase, item).expect("exported"), b"seed");
+}
+
+#[test]
+fn a_device_that_never_hears_an_answer_keeps_its_chain_file_small() {
+    let mut home = Home::new("deaf");
+    let mut second = second_device(&mut home);
+    let blob = second.blob.clone();
+    for n in 0..20 {
+        home.add(wallet(&format!("w{n}"), &[n; 2_000]));
+        let id = home.request_id();
+        next(home.world.present(&second, &home.passphrase, id, &blob, &add("lost")));
+    }
+    let length = home.memory.copy().chains[&second.id].len();
+    assert!(length < 100_000, "{length} bytes");
+    let Home { world, passphrase, .. } = &mut home;
+    item_of(world.credential(&mut second, passphrase, &add("heard")));
+}

@@ -319,6 +319,88 @@ fn a_row_that_does_not_fit_into_its_item_is_listed_and_the_rest_comes_in() {
 }
 
 #[test]
+fn an_import_is_refused_where_a_bad_row_cannot_be_taken_back_alone() {
+    let mut home = Home::new("import take back");
+    let wide = |fields: std::ops::Range<usize>| {
+        let mut wide = foreign("wide", b"1");
+        wide.fields = fields.map(|n| field(&format!("f{n}"), Class::Secret, b"v")).collect();
+        wide
+    };
+    assert_eq!(imported(&mut home, vec![wide(0..64)], false), [ImportOutcome::Added]);
+    home.memory.fault(Fault::TakeBack);
+    let drafts = vec![foreign("first", b"1"), wide(64..65), foreign("last", b"2")];
+    let request = DeviceRequest::ItemImport { drafts, dry_run: false, overwrite: false };
+    assert_eq!(code(home.act(&request)), Code::StoreFailed, "what is acknowledged is there");
+    home.memory.mend();
+    home.comes_back();
+    assert_eq!(imported(&mut home, vec![foreign("first", b"1")], false), [ImportOutcome::Added]);
+}
+
+#[test]
+fn an_import_is_recognised_also_after_the_vault_key_was_replaced() {
+    let mut home = Home::new("import rotated");
+    assert_eq!(imported(&mut home, vec![foreign("a", b"1")], false), [ImportOutcome::Added]);
+    let Home { world, device, passphrase, .. } = &mut home;
+    let second = world.add_device(device, passphrase).expect("enrolled");
+    home.act(&DeviceRequest::DeviceRevoke { device: second.id }).expect("out, and the vault key is replaced");
+    assert_eq!(imported(&mut home, vec![foreign("a", b"1")], false), [ImportOutcome::Unchanged]);
+}
+
+#[test]
+fn no_label_and_no_tag_makes_a_list_or_an_export_too_long_for_a_frame() {
+    let mut home = Home::new("long labels");
+    let tag = |n: usize, chars: usize| format!("{n:03}{}", "\"".repeat(chars - 3));
+    let tagged = |label: &str, tags: Vec<String>| ItemDraft { tags, ..login(label, b"password") };
+    let too_long = tagged("x", (0..32).map(|n| tag(n, 256)).collect());
+    assert_eq!(code(home.act(&DeviceRequest::ItemAdd(too_long))), Code::TooMany);
+    let longest = || (0..31).map(|n| tag(n, 256)).collect::<Vec<_>>();
+    let mut wide = tagged("wide", longest());
+    wide.fields = (0..64).map(|n| field(&format!("f{n}"), Class::Secret, b"v")).collect();
+    let item = home.add(wide);
+    let label = Some("l".repeat(257 - 1));
+    let refused = home.act(&DeviceRequest::ItemEdit(ItemEdit { label, tags: Some(longest()), ..edit(item) }));
+    assert!(refused.is_ok(), "{refused:?}");
+    let more = (0..32).map(|n| tag(n, 256)).collect();
+    assert_eq!(
+        code(home.act(&DeviceRequest::ItemEdit(ItemEdit { tags: Some(more), ..edit(item) }))),
+        Code::TooMany,
+        "an edit does not go around it"
+    );
+    for n in 0..60 {
+        home.add(tagged(&format!("{n}"), longest()));
+    }
+    let length = |answer: &DeviceAnswer| serde_json::to_vec(answer).expect("JSON").len();
+    let (mut after, mut seen) = (None, 0);
+    loop {
+        let query = ListQuery { after, ..ListQuery::default() };
+        let answer = home.session(&DeviceRequest::ItemList(query)).expect("listed");
+        assert!(length(&answer) < strongroom_wire::limits::FRAME_BYTES_MAX);
+        let DeviceAnswer::Items { items, next } = answer else { panic!() };
+        seen += items.len();
+        match next {
+            Some(_) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen, 61);
+    let (mut after, mut fields, mut told) = (None, 0, 0);
+    loop {
+        let export = DeliverRequest { consumer: Consumer::Export, references: Vec::new(), after, program: None };
+        let answer = home.act(&DeviceRequest::Deliver(export)).expect("exported");
+        assert!(length(&answer) < strongroom_wire::limits::FRAME_BYTES_MAX);
+        let DeviceAnswer::Delivered { values, next, .. } = answer else { panic!() };
+        fields += values.len();
+        told += values.iter().filter(|value| value.item.is_some()).count();
+        match next {
+            Some(_) => after = next,
+            None => break,
+        }
+    }
+    let of_logins = login("x", b"x").fields.len() * 60;
+    assert_eq!((fields, told), (64 + of_logins, 61), "each item is told once");
+}
+
+#[test]
 fn critical_values_are_not_imported() {
     let mut home = Home::new("import critical");
     let request = DeviceRequest::ItemImport { drafts: vec![wallet("w", b"seed")], dry_run: false, overwrite: false };

@@ -242,3 +242,23 @@ fn every_event_commits_to_the_records_as_they_are_after_it() {
     let changes = roots.windows(2).filter(|pair| pair[0] != pair[1]).count();
     assert!(changes >= 1, "the root moves with the records");
 }
+
+#[test]
+fn an_older_database_does_not_bring_an_ended_grant_back_and_wakes_no_suspended_guest() {
+    for suspend in [false, true] {
+        let mut home = Home::new("stopped");
+        let item = home.add(api_key("k", b"0123456789abcdef"));
+        let guest = home.guest_add("guest");
+        let grant = home.grant(guest, &reference(item, "key"), Consumer::Http, Mode::Always);
+        let older = home.memory.copy();
+        let request = match suspend {
+            true => DeviceRequest::GuestSuspend { guest: Some(guest), suspended: true },
+            false => DeviceRequest::GrantRevoke { grant },
+        };
+        home.session(&request).expect("stopping takes no factor");
+        home.crash();
+        home.memory.tamper(|files| files.database = older.database);
+        home.start();
+        assert_eq!(code(home.world.unlock(&mut home.device, &home.passphrase)), Code::StoreRefused, "{suspend}");
+    }
+}

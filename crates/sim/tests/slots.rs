@@ -184,3 +184,62 @@ fn the_recovery_blob_follows_every_critical_change_and_a_renewed_phrase() {
     home.lock();
     home.world.unlock(&mut home.device, &home.phrase).expect("the new phrase opens the vault");
 }
+
+#[test]
+fn an_older_header_does_not_bring_a_replaced_or_removed_factor_back() {
+    for remove in [false, true] {
+        let mut home = Home::new("older header");
+        let factor = match remove {
+            true => add(&mut home, SlotKind::Passkey),
+            false => std::mem::replace(&mut home.passphrase, Factor::new(SlotKind::Passphrase, &mut home.world.rng)),
+        };
+        let slot_id = factor.slot.expect("a slot");
+        let older = home.memory.copy();
+        let Home { world, device, passphrase, .. } = &mut home;
+        let request = match remove {
+            true => DeviceRequest::SlotRemove { slot: slot_id },
+            false => DeviceRequest::SlotReplace { slot: slot_id, draft: passphrase.draft("new") },
+        };
+        let by = if remove { &*passphrase } else { &factor };
+        let answer = world.fresh(device, by, &request).expect("done");
+        if let DeviceAnswer::Slot(view) = answer {
+            passphrase.slot = Some(view.id);
+        }
+        // The machine dies, and somebody puts the headers back as they were just before.
+        world.crash();
+        world.memory.tamper(|files| files.headers = older.headers.clone());
+        world.start();
+        assert_eq!(code(world.unlock(device, &factor)), Code::FactorRefused);
+        assert!(!world.vault().is_open());
+        // What is in force opens it: the header was brought up.
+        home.comes_back();
+        home.add(wallet("w", b"seed"));
+    }
+}
+
+#[test]
+fn a_crash_while_a_passphrase_is_changed_never_locks_the_member_out() {
+    for writes in 0..8 {
+        for lands in [false, true] {
+            let mut home = Home::new("change dies");
+            let mut newer = home.passphrase();
+            let slot_id = home.passphrase.slot.expect("a slot");
+            home.memory.die_at(writes, lands);
+            let request = DeviceRequest::SlotReplace { slot: slot_id, draft: newer.draft("new") };
+            let _ = home.act(&request);
+            home.crash();
+            let Home { world, device, passphrase, .. } = &mut home;
+            // A device that has no session may learn the slots, and a member tries both passphrases.
+            let mut opened = false;
+            for _ in 0..2 {
+                world.learn_slots(device, &mut [&mut newer]).expect("listed");
+                let older = world.unlock(device, passphrase).is_ok();
+                opened = older || world.unlock(device, &newer).is_ok();
+                if opened {
+                    break;
+                }
+            }
+            assert!(opened, "{writes} {lands}");
+        }
+    }
+}

@@ -188,7 +188,9 @@ fn values_leave_for_a_device_half_alone_and_each_is_logged_before() {
     let page = home.act(&deliver(Consumer::Export, Vec::new()));
     let Ok(DeviceAnswer::Delivered { values, critical: by_name, .. }) = page else { panic!() };
     assert_eq!((values.len(), by_name), (3, critical()), "everything, and what is critical by name alone");
-    assert!(values.iter().all(|value| value.item.is_some()));
+    let told: Vec<_> = values.iter().filter_map(|value| value.item.as_ref()).map(|item| item.id).collect();
+    let items: std::collections::BTreeSet<_> = values.iter().map(|value| value.reference.item).collect();
+    assert_eq!(told, items.into_iter().collect::<Vec<_>>(), "each item once, with its first value");
 }
 
 #[test]

@@ -20,6 +20,3 @@ CREATE TABLE intents (key BLOB PRIMARY KEY NOT NULL, record BLOB NOT NULL) STRIC
 -- The log. A leaf brings along the Merkle nodes it completes, its own hash first: one row and one page for each append.
 -- A pruned leaf is NULL; its nodes stay.
 CREATE TABLE leaves (position INTEGER PRIMARY KEY, nodes BLOB NOT NULL, leaf BLOB) STRICT;
-
--- Single values. 1: the LtHash state of all records. With a row id, so that its 2,048 bytes fit into one page.
-CREATE TABLE meta (id INTEGER PRIMARY KEY, value BLOB NOT NULL) STRICT;

@@ -194,14 +194,6 @@ impl Storage for FileStore {
         self.database()?.count(table)
     }
 
-    fn read_state(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        self.database()?.read_state()
-    }
-
-    fn write_state(&mut self, state: &[u8]) -> Result<(), StoreError> {
-        self.database()?.write_state(state)
-    }
-
     fn log_size(&mut self) -> Result<u64, StoreError> {
         self.database()?.log_size()
     }

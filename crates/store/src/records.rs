@@ -52,18 +52,6 @@ impl Database {
     pub(crate) fn count(&self, table: Table) -> Result<u64, StoreError> {
         one(self.prepare(sql(table).count)?, params![], |row| row.get(0))?.map_or(Ok(0), count_of)
     }
-
-    pub(crate) fn read_state(&self) -> Result<Option<Vec<u8>>, StoreError> {
-        one(self.prepare("SELECT value FROM meta WHERE id = ?1")?, params![META_STATE], |row| row.get(0))
-    }
-
-    pub(crate) fn write_state(&self, state: &[u8]) -> Result<(), StoreError> {
-        self.in_transaction()?;
-        self.prepare("INSERT INTO meta (id, value) VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
-            .execute(params![META_STATE, state])
-            .map_err(|error| sqlite_error(&error))
-            .map(drop)
-    }
 }
 
 /// The single row of an answer, if any.
@@ -148,8 +136,6 @@ sql! {
     Outcomes "outcomes"
     Intents "intents"
 }
-
-const META_STATE: i64 = 1;
 
 #[cfg(test)]
 mod tests {

@@ -387,7 +387,6 @@ fn all(store: &mut FileStore) -> Result<Answer, StoreError> {
     for table in Table::ALL {
         store.scan(*table, b"", None, usize::MAX)?;
     }
-    store.read_state()?;
     store.leaves(0, u64::MAX)?;
     Ok(records)
 }

@@ -50,7 +50,6 @@ fn write(store: &mut FileStore) {
         append(store, &[leaf; 200]);
     }
     store.erase_leaf(1).unwrap();
-    store.write_state(&[9; 2048]).unwrap();
     store.commit().unwrap();
 }
 
@@ -68,7 +67,6 @@ fn check(store: &mut FileStore) {
     );
     assert_eq!(store.leaf_hashes(1, 2), Ok(vec![[2; 32], [3; 32]]));
     assert_eq!(store.nodes(&[0, 1, 2, 7]), Ok(vec![[1; 32], [2; 32], [2; 32], [5; 32]]));
-    assert_eq!(store.read_state(), Ok(Some(vec![9; 2048])));
 }
 
 fn fixture(name: &str) -> std::path::PathBuf {

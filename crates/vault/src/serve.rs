@@ -270,7 +270,7 @@ impl Server {
             Ok(envelope) => envelope,
             Err(_) => {
                 let refusal = Refusal::new(Code::RequestMalformed).detail("The request's envelope cannot be read.");
-                self.answer(ReplyTo { channel: id, stream: 0 }, &refused(refusal), false);
+                self.answer(ReplyTo { channel: id, stream: 0 }, &refused(0, refusal), false);
                 return Some(());
             }
         };
@@ -289,7 +289,7 @@ impl Server {
         };
         if let Err(refusal) = &self.vault {
             let refusal = refusal.clone();
-            self.answer(to, &refused(refusal), true);
+            self.answer(to, &refused(to.stream, refusal), true);
             return Some(());
         }
         self.rules(Input::Request(request));
@@ -493,6 +493,11 @@ impl Server {
     }
 
     fn answer(&mut self, to: ReplyTo, payload: &[u8], whole: bool) {
+        if payload.len() > limits::FRAME_BYTES_MAX {
+            let refusal = Refusal::new(Code::TooMany).detail("The answer would be longer than a frame may be.");
+            self.send(to.channel, FrameType::Answer, &refused(to.stream, refusal));
+            return self.finish(to);
+        }
         self.send(to.channel, FrameType::Answer, payload);
         if whole {
             self.finish(to);
@@ -548,8 +553,8 @@ fn caller_key(peer: Peer) -> [u8; 17] {
     key
 }
 
-fn refused(refusal: Refusal) -> Zeroizing<Vec<u8>> {
-    json(&Answer::<DeviceAnswer> { stream: 0, result: Err(refusal), body_follows: false })
+fn refused(stream: u32, refusal: Refusal) -> Zeroizing<Vec<u8>> {
+    json(&Answer::<DeviceAnswer> { stream, result: Err(refusal), body_follows: false })
 }
 
 fn json(value: &impl serde::Serialize) -> Zeroizing<Vec<u8>> {

@@ -21,6 +21,8 @@ pub const INLINE_BODY_BYTES_MAX: usize = 512 * 1024;
 pub const ITEM_FIELDS_MAX: usize = 64;
 /// Bytes of all values, names and labels of one item together.
 pub const ITEM_BYTES_MAX: usize = 512 * 1024;
+/// Bytes of an item's label and tags together.
+pub const ITEM_LABELS_BYTES_MAX: usize = 8 * 1024;
 /// Items of one vault.
 pub const ITEMS_MAX: usize = 100_000;
 /// Items on one page of a list answer.
@@ -134,6 +136,7 @@ pub const AUDIT_PAGE_MAX: usize = 1_000;
 
 const _: () = assert!(INLINE_BODY_BYTES_MAX * 4 / 3 + 64 * 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(CRYPT_BYTES_MAX * 4 / 3 + 64 * 1024 <= FRAME_BYTES_MAX);
-const _: () = assert!(ITEM_BYTES_MAX * 4 / 3 + 64 * 1024 <= FRAME_BYTES_MAX);
+// An item that is exported: its values in base64, its label and tags with their escapes, and what stands around each field.
+const _: () = assert!(ITEM_BYTES_MAX * 4 / 3 + 2 * ITEM_LABELS_BYTES_MAX + ITEM_FIELDS_MAX * 512 <= FRAME_BYTES_MAX);
 const _: () = assert!(CREDENTIAL_BYTES_MAX * 4 / 3 + ITEM_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < FRAME_BYTES_MAX);

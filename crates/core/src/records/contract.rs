@@ -94,7 +94,6 @@ struct Player<'a, S> {
 #[derive(Clone, Default)]
 struct Model {
     records: BTreeMap<(Table, Vec<u8>), Vec<u8>>,
-    state: Option<Vec<u8>>,
     leaves: Vec<Option<Vec<u8>>>,
     /// By position, with the leaf that each belongs to.
     nodes: Vec<([u8; 32], usize)>,
@@ -102,7 +101,7 @@ struct Model {
 
 impl<S: Storage> Player<'_, S> {
     fn step(&mut self, step: u8, script: &mut Script<'_>) {
-        match step % 24 {
+        match step % 23 {
             0 => self.begin(),
             1 | 2 => self.mark(),
             3 => self.release(),
@@ -115,9 +114,8 @@ impl<S: Storage> Player<'_, S> {
             15..=17 => self.append_leaf(script),
             18 => self.erase_leaf(script),
             19 => self.read_log(script),
-            20 => self.write_state(script),
-            21 => self.reopen(),
-            22 => self.rekey(),
+            20 => self.reopen(),
+            21 => self.rekey(),
             _ => self.compare_all(),
         }
     }
@@ -259,18 +257,6 @@ impl<S: Storage> Player<'_, S> {
         assert_eq!(self.storage.leaves(u64::MAX, u64::MAX), Ok(Vec::new()));
     }
 
-    fn write_state(&mut self, script: &mut Script<'_>) {
-        let state = vec![script.byte(); 2048];
-        let written = self.storage.write_state(&state);
-        match &mut self.now {
-            Some(now) => {
-                written.expect("the state is written");
-                now.state = Some(state);
-            }
-            None => refused(written, "a write needs a transaction"),
-        }
-    }
-
     /// Closes the database, which takes an open transaction back, and tries both keys.
     fn reopen(&mut self) {
         self.storage.close_database();
@@ -304,7 +290,6 @@ impl<S: Storage> Player<'_, S> {
             assert_eq!(self.storage.count(*table), Ok(expected.len() as u64));
             assert_eq!(self.storage.scan(*table, b"", None, usize::MAX), Ok(expected));
         }
-        assert_eq!(self.storage.read_state(), Ok(model.state.clone()));
         assert_eq!(self.storage.log_size(), Ok(model.leaves.len() as u64));
         assert_eq!(self.storage.leaves(0, u64::MAX), Ok(model.leaves.clone()));
         assert_eq!(self.storage.leaf_hashes(0, u64::MAX), Ok(own_hashes(&model)));

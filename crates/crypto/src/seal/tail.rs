@@ -80,8 +80,10 @@ pub fn read_tail<'a>(
     let mut index = first;
     while !reader.is_empty() {
         let whole_bytes = bytes.len() - reader.0.len();
+        // A file system may have made the file longer before a power cut, and not yet written what was appended.
+        let unwritten = reader.0.iter().all(|byte| *byte == 0);
         let read = (reader.lp(TAIL_ENTRY_BYTES_MAX), reader.array::<32>());
-        let (Some(entry), Some(found)) = read else {
+        let (Some(entry), Some(found), false) = (read.0, read.1, unwritten) else {
             return Err(TailError::Truncated { index, whole_bytes });
         };
         let expected = mac(key, vault, index, tail.last_mac.as_ref(), entry);
@@ -119,6 +121,18 @@ mod tests {
 
     fn key() -> TailKey {
         HostShare::from_bytes(&[5; 32]).derive_tail_key(&VAULT)
+    }
+
+    #[test]
+    fn zeros_at_the_end_were_never_written() {
+        let (mut bytes, _) = tail(0, None, &[b"one", b"two"]);
+        let whole_bytes = bytes.len();
+        for zeros in [1, 35, 36, 37, 400] {
+            bytes.resize(whole_bytes + zeros, 0);
+            assert_eq!(read_tail(&key(), &VAULT, 0, None, &bytes), Err(TailError::Truncated { index: 2, whole_bytes }));
+        }
+        bytes[whole_bytes + 399] = 1;
+        assert_eq!(read_tail(&key(), &VAULT, 0, None, &bytes), Err(TailError::Mac { index: 2 }));
     }
 
     #[test]

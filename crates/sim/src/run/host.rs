@@ -9,8 +9,8 @@ use strongroom_wire::items::ItemSummary;
 use strongroom_wire::policy::Consumer;
 use strongroom_wire::{Code, Timestamp};
 
-use super::devices::granted;
 use super::model::{Doubt, Guest, Item, Kind};
+use super::things::granted;
 use super::{Check, Sim, holds};
 use crate::home::event_of;
 use crate::memory::Fault;
@@ -30,7 +30,8 @@ impl Sim {
         if self.world.memory.is_faulty() {
             return Ok(());
         }
-        let faults = [Fault::FullCommit, Fault::FullRecord, Fault::FullFile, Fault::Reads, Fault::ReadOnly];
+        let faults =
+            [Fault::FullCommit, Fault::FullRecord, Fault::TakeBack, Fault::FullFile, Fault::Reads, Fault::ReadOnly];
         let fault = *self.world.rng.pick(&faults).unwrap_or(&Fault::FullCommit);
         self.world.memory.fault(fault);
         self.mend_in = 2 + u32::try_from(self.world.rng.below(4)).unwrap_or(0);
