@@ -259,7 +259,7 @@ fn run_child(app: &App, head: &Head, file: &[u8]) -> Result<Result<Read, ImportR
             .map_err(failed)?,
     );
     let (Some(input), Some(output)) = (child.0.stdin.take(), child.0.stdout.take()) else { return Err(unexpected()) };
-    let bar = progress::bar(app, "bytes");
+    let bar = progress::bar(app, "entries");
     let read = thread::scope(|scope| {
         // The child answers while it reads, so both pipes are served at once. A pipe that breaks is explained by its records.
         let writer = scope.spawn(move || write_request(input, head, file));

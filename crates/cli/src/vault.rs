@@ -245,7 +245,7 @@ pub(crate) fn status(app: &App) -> Result<(), Failure> {
             line("approvals", format!("{approvals} waiting; strongroom approvals watch"));
         }
         if let Some(size) = status.log_size {
-            line("log", format!("{size} events"));
+            line("log", format!("{size} event{}", if size == 1 { "" } else { "s" }));
         }
         if let Some(why) = &status.guests_suspended {
             line("guests", format!("suspended: {}", escape(why)));

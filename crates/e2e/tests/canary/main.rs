@@ -57,7 +57,9 @@ fn search_locked(place: &Place, canaries: &Canaries) -> Vec<Hit> {
     // As bytes: the vault always knows who it is, while a text that named it may have been wiped.
     let id: VaultId = id.parse().expect("an id");
     let holds = |what: &[u8]| image.windows(what.len()).any(|window| window == what);
-    assert!(holds(id.as_bytes()) && holds(b"vault_locked"), "what is no secret is seen in its heap and in its program");
+    let about = || (image.len(), fs::read_to_string(format!("/proc/{vault}/status")));
+    assert!(holds(id.as_bytes()), "what is no secret is seen in its heap: {:?}", about());
+    assert!(holds(b"vault_locked"), "what is no secret is seen in its program: {:?}", about());
     let searcher = canaries.searcher();
     let mut hits = searcher.find("the core file of the locked vault process", &image);
     hits.extend(searcher.find_in_process("locked vault process", vault));
