@@ -225,7 +225,7 @@ fn ask(connection: &mut Connection, request: &DeviceRequest) -> Outcome<DeviceAn
 
 fn vault_processes(place: &Place) -> Vec<u32> {
     let children = place.host_pid().map(processes::children).unwrap_or_default();
-    children.into_iter().filter(|(_, line)| line.contains("strongroom-vault")).map(|(pid, _)| pid).collect()
+    children.into_iter().filter(|(_, line)| line.starts_with("vault: ")).map(|(pid, _)| pid).collect()
 }
 
 /// What a header costs that is replaced durably.

@@ -10,7 +10,7 @@ use strongroom_bus::link::LinkBus;
 use strongroom_client::channel;
 use strongroom_client::profile::Profile;
 use strongroom_client::wire::relay::RelayHello;
-use strongroom_host::{HostConfig, ServicesProgram};
+use strongroom_host::{HostConfig, Isolation, ServicesProgram};
 use strongroom_jail::{FIRST_INHERITED, inherited_socket};
 use strongroom_services::{Audience, ServicesConfig};
 
@@ -44,6 +44,9 @@ pub(crate) struct Serve {
     /// The vault program; beside this program, where not named
     #[arg(long, value_name = "PATH", env = "STRONGROOM_VAULT_PROGRAM")]
     pub(crate) vault_program: Option<PathBuf>,
+    /// Refuse to start where vault processes cannot be set apart as far as this: jail, spaces or full (docs/isolation.md)
+    #[arg(long, value_name = "LEVEL", value_parser = parse_isolation, default_value = "jail", env = "STRONGROOM_REQUIRE_ISOLATION")]
+    pub(crate) require_isolation: Isolation,
     /// Keep vault processes from using memfd_secret, which keeps a machine from hibernating
     #[arg(long)]
     pub(crate) no_memfd_secret: bool,
@@ -82,6 +85,7 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     let mut config = HostConfig::new(&data, shares, vault_program);
     config.memfd_secret = !args.no_memfd_secret;
     config.vault_stderr = args.vault_stderr;
+    config.required = args.require_isolation;
     let mut services = vec!["internal".into(), "services".into(), "--listen".into(), socket.clone().into_os_string()];
     if args.every_user {
         services.push("--every-user".into());
@@ -146,6 +150,11 @@ fn parse_user(text: &str) -> Result<(u32, u32), String> {
     let (uid, gid) = text.split_once(':').ok_or("expected UID:GID")?;
     let number = |text: &str| text.parse().map_err(|_| "expected UID:GID".to_owned());
     Ok((number(uid)?, number(gid)?))
+}
+
+fn parse_isolation(text: &str) -> Result<Isolation, String> {
+    let level = Isolation::ALL.into_iter().find(|level| level.as_str() == text);
+    level.ok_or_else(|| "expected jail, spaces or full".to_owned())
 }
 
 const ANNOUNCE_TRIES: u32 = 500;

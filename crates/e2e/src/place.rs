@@ -250,12 +250,15 @@ impl Place {
     /// The process id of the vault process, where one runs.
     #[must_use]
     pub fn vault_pid(&self) -> Option<u32> {
-        self.child_called("strongroom-vault")
+        self.child_called("vault: ")
     }
 
     fn child_called(&self, words: &str) -> Option<u32> {
         let children = processes::children(self.host_pid()?);
-        children.into_iter().find(|(_, line)| line.contains(words)).map(|(pid, _)| pid)
+        children
+            .into_iter()
+            .find(|(_, line)| line.starts_with(words) || line.contains(&format!(" {words}")))
+            .map(|(pid, _)| pid)
     }
 
     /// Every command that the program has, from its own man pages, words joined by hyphens: `item-add`, `audit-check-proof`.

@@ -47,7 +47,7 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
-/// The children of a process, with the first words of their command lines.
+/// The children of a process, each with its name and its command line.
 #[must_use]
 pub fn children(parent: u32) -> Vec<(u32, String)> {
     let mut found = Vec::new();
@@ -58,8 +58,10 @@ pub fn children(parent: u32) -> Vec<(u32, String)> {
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let (state, its_parent) = (fields.first(), fields.get(1).and_then(|ppid| ppid.parse().ok()));
         if its_parent == Some(parent) && state != Some(&"Z") {
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
             let line = fs::read(entry.path().join("cmdline")).unwrap_or_default();
-            found.push((pid, String::from_utf8_lossy(&line).replace('\0', " ").trim().to_owned()));
+            let line = String::from_utf8_lossy(&line).replace('\0', " ");
+            found.push((pid, format!("{}: {}", name.trim(), line.trim())));
         }
     }
     found

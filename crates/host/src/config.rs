@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use strongroom_jail::Promise;
+
 /// How a host runs.
 #[derive(Clone, Debug)]
 pub struct HostConfig {
@@ -18,6 +20,8 @@ pub struct HostConfig {
     pub memfd_secret: bool,
     /// Whether vault processes write their standard error where this process does; for development.
     pub vault_stderr: bool,
+    /// What every vault process must have, or none is started.
+    pub required: Isolation,
     /// Where this machine's own servers listen: no tunnel leads there, whatever an item allows.
     pub own_listeners: Vec<SocketAddr>,
     /// Vaults of this host.
@@ -40,12 +44,54 @@ impl HostConfig {
             vault_program: vault_program.into(),
             memfd_secret: true,
             vault_stderr: false,
+            required: Isolation::default(),
             own_listeners: Vec::new(),
             vaults_max: 10_000,
             stop_grace: Duration::from_secs(5),
             restart: RestartPolicy::default(),
             #[cfg(feature = "danger")]
             danger_addresses: std::collections::HashMap::new(),
+        }
+    }
+}
+
+/// How well a vault process must be set apart. Each level holds those before it; docs/isolation.md says what each stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Isolation {
+    /// Landlock, the list of calls, and whatever else no vault process goes without.
+    #[default]
+    Jail,
+    /// Process numbers, mounts, queues and network of its own.
+    Spaces,
+    /// A user of its own, all memory locked, and every other promise.
+    Full,
+}
+
+impl Isolation {
+    /// Every level, from the least.
+    pub const ALL: [Self; 3] = [Self::Jail, Self::Spaces, Self::Full];
+
+    /// The promises that must hold besides those that always must.
+    pub fn promises(self) -> &'static [Promise] {
+        match self {
+            Self::Jail => &[],
+            Self::Spaces => &[Promise::OwnProcesses, Promise::OwnMounts, Promise::OwnQueues, Promise::OwnNetwork],
+            Self::Full => &Promise::ALL,
+        }
+    }
+
+    /// The highest level at which nothing is missing.
+    pub fn without(missing: &[Promise]) -> Self {
+        let holds = |level: &Self| !level.promises().iter().any(|promise| missing.contains(promise));
+        Self::ALL.into_iter().rfind(holds).unwrap_or_default()
+    }
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Jail => "jail",
+            Self::Spaces => "spaces",
+            Self::Full => "full",
         }
     }
 }

@@ -2,10 +2,13 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::ops::Range;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::fs::FlockOperation;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use strongroom_bus::log;
 use strongroom_wire::VaultId;
 
@@ -40,6 +43,8 @@ pub enum FoldersError {
 pub(crate) struct Folders {
     vaults: PathBuf,
     shares: PathBuf,
+    /// The user of the next vault's process.
+    next_user: AtomicU32,
     /// Held until the process ends.
     _lock: File,
 }
@@ -65,7 +70,8 @@ impl Folders {
         if shares.starts_with(&data) {
             return Err(FoldersError::SharesInside);
         }
-        let folders = Self { vaults, shares, _lock: lock };
+        let next_user = next_user(&vaults).map_err(unusable("folder of vaults"))?;
+        let folders = Self { vaults, shares, next_user: AtomicU32::new(next_user), _lock: lock };
         folders.finish_deletions();
         Ok(folders)
     }
@@ -73,6 +79,39 @@ impl Folders {
     /// A vault's folder.
     pub(crate) fn of(&self, vault: VaultId) -> PathBuf {
         self.vaults.join(vault.to_string())
+    }
+
+    /// A vault's folder as its process gets it, and the user that the process runs as, where this host is root: the folder's
+    /// owner, which is nobody else's.
+    pub(crate) fn for_process(&self, vault: VaultId) -> io::Result<(OwnedFd, Option<(u32, u32)>)> {
+        let folder = open_folder(CWD, self.of(vault))?;
+        if !rustix::process::geteuid().is_root() {
+            return Ok((folder, None));
+        }
+        let owner = rustix::fs::fstat(&folder)?.st_uid;
+        let user = match USERS.contains(&owner) {
+            true => owner,
+            // New, or of a host that was not root.
+            false => self.next_user.fetch_add(1, Ordering::Relaxed),
+        };
+        if !USERS.contains(&user) {
+            return Err(io::Error::other("there is no user left for a vault"));
+        }
+        // Each time: files that were put back from a copy may be somebody else's.
+        give(&folder, user)?;
+        Ok((folder, Some((user, user))))
+    }
+
+    /// An empty folder, and a user that no vault has: for a process that is only examined.
+    pub(crate) fn for_examination(&self) -> io::Result<(OwnedFd, Option<(u32, u32)>)> {
+        let path = self.vaults.with_file_name("examined");
+        private_folder(&path)?;
+        let folder = open_folder(CWD, &path)?;
+        let user = rustix::process::geteuid().is_root().then_some((USERS.start, USERS.start));
+        if user.is_some() {
+            give(&folder, USERS.start)?;
+        }
+        Ok((folder, user))
     }
 
     /// Whether there is such a vault.
@@ -155,6 +194,40 @@ fn private_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
+/// The user after those of all vaults. One whose vault was deleted comes again only after a start at which no higher one is left.
+fn next_user(vaults: &Path) -> io::Result<u32> {
+    let owners = fs::read_dir(vaults)?.flatten().filter_map(|entry| Some(entry.metadata().ok()?.uid()));
+    Ok(owners.filter(|owner| USERS.contains(owner)).max().map_or(USERS.start + 1, |owner| owner + 1))
+}
+
+/// Gives a folder and everything in it to a user. The folder last: one that is only half given is given again. A vault process
+/// makes no links and no devices, and whoever else wrote here was this host.
+fn give(folder: &OwnedFd, user: u32) -> io::Result<()> {
+    let (uid, gid) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
+    for entry in Dir::read_from(folder)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
+            give(&open_folder(folder, name)?, user)?;
+        } else if found.st_uid != user {
+            rustix::fs::chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
+        }
+    }
+    if rustix::fs::fstat(folder)?.st_uid == user {
+        return Ok(());
+    }
+    Ok(rustix::fs::fchown(folder, uid, gid)?)
+}
+
+fn open_folder(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Ok(rustix::fs::openat(at, path, flags, Mode::empty())?)
+}
+
 /// One server for each data folder. The lock is the kernel's and ends with the process, however that ends; the number in the
 /// file only tells people which process it is.
 fn lock(data: &Path) -> Result<File, FoldersError> {
@@ -186,6 +259,8 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// The users of vault processes: numbers that no distribution, container or directory service gives out by itself.
+const USERS: Range<u32> = 0x7000_0000..0x7010_0000;
 /// How the folder of a vault begins while it is being removed; no vault id does.
 const DOOMED: &str = ".deleted-";
 
@@ -236,6 +311,37 @@ mod tests {
             second.to_string(),
             format!("another server uses this data folder (process {})", std::process::id())
         );
+    }
+
+    #[test]
+    fn each_vault_has_a_user_of_its_own_and_all_its_files() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let root = tempfile::tempdir().expect("a folder");
+        let open = || Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
+        let folders = open();
+        let other = VaultId([6; 16]);
+        for vault in [VAULT, other] {
+            folders.create(vault).expect("made");
+            fs::create_dir(folders.of(vault).join("chains")).expect("made");
+            fs::write(folders.of(vault).join("chains/one"), "content").expect("written");
+        }
+        let user = |folders: &Folders, vault| folders.for_process(vault).expect("a folder").1.expect("a user").0;
+        let first = user(&folders, VAULT);
+        assert_ne!(first, user(&folders, other));
+        let owner = |path: &str| fs::metadata(folders.of(VAULT).join(path)).expect("there").uid();
+        assert_eq!((owner(""), owner("chains"), owner("chains/one")), (first, first, first));
+        // Put back by root.
+        fs::remove_file(folders.of(VAULT).join("chains/one")).expect("removed");
+        fs::write(folders.of(VAULT).join("chains/one"), "content").expect("written");
+        drop(folders);
+        let folders = open();
+        assert_eq!(user(&folders, VAULT), first, "the same after a restart");
+        assert_eq!(fs::metadata(folders.of(VAULT).join("chains/one")).expect("there").uid(), first);
+        let third = VaultId([7; 16]);
+        folders.create(third).expect("made");
+        assert!(![first, user(&folders, other)].contains(&user(&folders, third)));
     }
 
     #[test]

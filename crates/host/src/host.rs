@@ -4,15 +4,18 @@ use std::io;
 use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use strongroom_bus::log::{self, LogSafe};
 use strongroom_bus::{Bus, BusError, Filter, Topic};
+use strongroom_jail::{Promise, Stderr};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::config::HostConfig;
+use crate::config::{HostConfig, Isolation};
 use crate::folders::{Folders, FoldersError};
 use crate::keeper::Keeper;
 use crate::resolve::Resolver;
 use crate::route::{Connections, Router, Shared};
+use crate::zygote::Forker;
 
 /// Why a host did not start.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +27,12 @@ pub enum StartHostError {
     /// The vault program is not where it should be.
     #[error("the vault program is missing")]
     Program(#[source] io::Error),
+    /// The kernel, or the rights of this user, do not set vault processes apart as far as they must be.
+    #[error("vault processes can be set apart at the level `{}` alone; missing: {}", Isolation::without(.missing).as_str(), words(.missing))]
+    Isolation {
+        /// What is missing.
+        missing: Vec<Promise>,
+    },
     /// The system refused something.
     #[error("the host could not be set up")]
     System(#[source] io::Error),
@@ -54,6 +63,18 @@ impl Host {
         let count = folders.count().map_err(StartHostError::System)?;
         let keeper = Keeper::start().map_err(StartHostError::System)?;
         let config = Arc::new(config);
+        let stderr = if config.vault_stderr { Stderr::Inherit } else { Stderr::Null };
+        let forker = Arc::new(Forker::new(config.vault_program.clone(), stderr));
+        let examined = examine(&keeper, &folders, &forker);
+        if config.required > Isolation::default() {
+            let missing = examined.await.map_err(StartHostError::System)?;
+            if Isolation::without(&missing) < config.required {
+                return Err(StartHostError::Isolation { missing });
+            }
+        } else {
+            // The first vault is started behind it.
+            tokio::spawn(examined);
+        }
         let connections = Arc::new(Connections::default());
         let (stop, stopped) = watch::channel(false);
         let to_vault = bus.subscribe(Filter::every(Topic::ToVault)).await?;
@@ -62,6 +83,7 @@ impl Host {
             resolver: Resolver::new(Arc::clone(&config)),
             config,
             folders,
+            forker,
             keeper: keeper.clone(),
             connections: Arc::clone(&connections),
             stop: stopped,
@@ -89,6 +111,43 @@ impl Host {
 
     pub(crate) fn keeper(&self) -> &Keeper {
         &self.keeper
+    }
+}
+
+/// Finds out, from a process that is forked for it, how far vault processes are set apart here, and writes it to the log.
+fn examine(
+    keeper: &Keeper,
+    folders: &Arc<Folders>,
+    forker: &Arc<Forker>,
+) -> impl Future<Output = io::Result<Vec<Promise>>> + use<> {
+    let (keeper, folders, forker) = (keeper.clone(), Arc::clone(folders), Arc::clone(forker));
+    async move {
+        let examined = keeper.run(move || crate::process::examine(&folders, &forker)).await;
+        let missing = examined.map_err(|_| io::ErrorKind::Other.into()).flatten();
+        match &missing {
+            Ok(missing) => log::info(
+                "isolation",
+                &[("level", &Isolation::without(missing).as_str()), ("missing", &Words(missing))],
+            ),
+            Err(error) => log::warn("isolation_unknown", &[("kind", &error.kind())]),
+        }
+        missing
+    }
+}
+
+/// Promises as one word of a log.
+pub(crate) struct Words<'a>(pub(crate) &'a [Promise]);
+
+impl LogSafe for Words<'_> {
+    fn write_safe(&self, f: &mut dyn std::fmt::Write) -> std::fmt::Result {
+        f.write_str(&words(self.0))
+    }
+}
+
+fn words(promises: &[Promise]) -> String {
+    match promises {
+        [] => "none".to_owned(),
+        promises => promises.iter().map(|promise| promise.as_str()).collect::<Vec<_>>().join(","),
     }
 }
 

@@ -24,9 +24,10 @@ mod tunnels;
 mod folders;
 mod keeper;
 mod share;
+mod zygote;
 
 pub use address::{Reach, reach};
-pub use config::{HostConfig, RestartPolicy, ServicesProgram};
+pub use config::{HostConfig, Isolation, RestartPolicy, ServicesProgram};
 pub use folders::FoldersError;
 pub use host::{Host, StartHostError};
 pub use serve::{ServeError, run_until_signal};

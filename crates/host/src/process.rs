@@ -1,17 +1,18 @@
 //! One vault process: started, spoken to over one socket, stopped.
 
-use std::io::{self, Write as _};
-use std::os::fd::OwnedFd;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::process::Child;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, PidfdFlags, Signal};
+use rustix::process::{Signal, WaitId, WaitIdOptions, waitid};
 use strongroom_bus::framed::{Outbox, Reader};
 use strongroom_bus::log;
-use strongroom_jail::{Launch, Stderr};
-use strongroom_wire::host::{FromVault, Start, ToVault};
+use strongroom_jail::Promise;
+use strongroom_jail::zygote::Seed;
+use strongroom_wire::frame::{Messages, with_length};
+use strongroom_wire::host::{FromVault, Ready, Start, ToVault};
 use strongroom_wire::{Code, SecretValue, VaultId, limits};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
@@ -22,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::config::HostConfig;
 use crate::folders::Folders;
 use crate::keeper::Keeper;
+use crate::zygote::Forker;
 
 /// What a vault process did that none of ours does. It is stopped; the word goes to the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +35,7 @@ pub(crate) struct Process {
     reader: Reader<OwnedReadHalf>,
     pub(crate) outbox: Outbox,
     writer: JoinHandle<()>,
-    /// `None` once somebody waits for it.
-    child: Option<Child>,
-    /// The process itself, where its number could come to be another's.
-    handle: OwnedFd,
+    child: VaultChild,
     started: Instant,
 }
 
@@ -58,13 +57,14 @@ impl Process {
         vault: VaultId,
         config: &Arc<HostConfig>,
         folders: &Arc<Folders>,
+        forker: &Arc<Forker>,
         keeper: &Keeper,
     ) -> Result<Self, Code> {
-        let (config, folders) = (Arc::clone(config), Arc::clone(folders));
-        let launched = keeper.run(move || launch(vault, &config, &folders)).await.map_err(|_| Code::Bug)?;
+        let (config, folders, forker) = (Arc::clone(config), Arc::clone(folders), Arc::clone(forker));
+        let launched = keeper.run(move || launch(vault, &config, &folders, &forker)).await.map_err(|_| Code::Bug)?;
         let (child, socket) =
             launched.inspect_err(|code| log::warn("vault_not_started", &[("vault", &vault), ("code", code)]))?;
-        let pid = child.id();
+        let pid = child.pid();
         let process = Self::attach(child, socket).map_err(|error| {
             log::warn("vault_not_started", &[("vault", &vault), ("kind", &error.kind())]);
             Code::HostFailed
@@ -73,17 +73,9 @@ impl Process {
         Ok(process)
     }
 
-    fn attach(mut child: Child, socket: StdUnixStream) -> io::Result<Self> {
-        let attached = (|| {
-            let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
-            let handle = rustix::process::pidfd_open(pid, PidfdFlags::empty())?;
-            socket.set_nonblocking(true)?;
-            Ok((handle, UnixStream::from_std(socket)?.into_split()))
-        })();
-        let (handle, (read, mut write)) = attached.inspect_err(|_: &io::Error| {
-            // Nobody could talk to it.
-            let _ = child.kill().and_then(|()| child.wait());
-        })?;
+    fn attach(child: VaultChild, socket: StdUnixStream) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        let (read, mut write) = UnixStream::from_std(socket)?.into_split();
         let outbox = Outbox::new(OUTBOX_BYTES_HIGH, OUTBOX_BYTES_MAX);
         let waiting = outbox.clone();
         let writer = tokio::spawn(async move {
@@ -91,7 +83,7 @@ impl Process {
             let _ = waiting.write_to(&mut write, STALL).await;
         });
         let reader = Reader::new(read, limits::HOST_MESSAGE_BYTES_MAX);
-        Ok(Self { reader, outbox, writer, child: Some(child), handle, started: Instant::now() })
+        Ok(Self { reader, outbox, writer, child, started: Instant::now() })
     }
 
     /// The next message; `None` when the process has closed its socket. Dropping the future loses nothing.
@@ -137,22 +129,19 @@ impl Process {
     }
 
     fn kill(&self) {
-        // It may be gone already.
-        let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+        self.child.kill();
     }
 
     async fn wait(mut self, patience: Duration) -> Ended {
         let uptime = self.started.elapsed();
-        let Some(mut child) = self.child.take() else { return Ended { in_order: false, uptime } };
-        let mut waited = tokio::task::spawn_blocking(move || child.wait());
-        let status = match timeout(patience, &mut waited).await {
-            Ok(status) => status,
+        let in_order = match timeout(patience, self.child.ended()).await {
+            Ok(in_order) => in_order,
             Err(_) => {
                 self.kill();
-                waited.await
+                self.child.ended().await
             }
         };
-        Ended { in_order: status.is_ok_and(|status| status.is_ok_and(|status| status.success())), uptime }
+        Ended { in_order, uptime }
     }
 }
 
@@ -160,27 +149,72 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.writer.abort();
         self.outbox.abort();
-        if let Some(mut child) = self.child.take() {
+    }
+}
+
+/// A forked process: a child of this one. Dropping it kills it and waits for its end.
+#[derive(Debug)]
+struct VaultChild {
+    /// The process itself, where its number could come to be another's.
+    handle: OwnedFd,
+    reaped: bool,
+}
+
+impl VaultChild {
+    /// Its number, for the log; 0 where it is gone.
+    fn pid(&self) -> u32 {
+        let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", self.handle.as_raw_fd()));
+        let pid =
+            info.ok().and_then(|info| info.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok()));
+        pid.unwrap_or(0)
+    }
+
+    fn kill(&self) {
+        // It may be gone already.
+        let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
+    }
+
+    /// Waits for its end, and says whether it left by itself with the exit code 0. Dropping the future loses nothing.
+    async fn ended(&mut self) -> bool {
+        if let Ok(handle) = self.handle.try_clone() {
+            let only_wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            // What came of it is asked below.
+            let _ = tokio::task::spawn_blocking(move || waitid(WaitId::PidFd(handle.as_fd()), only_wait)).await;
+        }
+        self.reap()
+    }
+
+    fn reap(&mut self) -> bool {
+        self.reaped = true;
+        let status = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
+        matches!(status, Ok(Some(status)) if status.exit_status() == Some(0))
+    }
+}
+
+impl Drop for VaultChild {
+    fn drop(&mut self) {
+        if !self.reaped {
             self.kill();
             // It ends at the signal; nothing more can be done about one that does not.
-            let _ = child.wait();
+            self.reap();
         }
     }
 }
 
 /// On the keeper's thread. The share is read, sent and wiped here and is nowhere else.
-fn launch(vault: VaultId, config: &HostConfig, folders: &Folders) -> Result<(Child, StdUnixStream), Code> {
+fn launch(
+    vault: VaultId,
+    config: &HostConfig,
+    folders: &Folders,
+    forker: &Forker,
+) -> Result<(VaultChild, StdUnixStream), Code> {
     let failed = |error: io::Error| {
         log::warn("vault_launch_failed", &[("vault", &vault), ("kind", &error.kind())]);
         Code::HostFailed
     };
     let share = folders.share(vault).ok_or(Code::ShareMissing)?;
-    let (mut ours, theirs) = StdUnixStream::pair().map_err(failed)?;
-    let launch = Launch::new(&config.vault_program)
-        .folder(folders.of(vault))
-        .stderr(if config.vault_stderr { Stderr::Inherit } else { Stderr::Null })
-        .inherit(theirs);
-    let child = launch.start().map_err(failed)?;
+    let (child, mut ours) =
+        folders.for_process(vault).and_then(|place| fork(forker, place, config.required.promises())).map_err(failed)?;
     let start = Start { vault, share: SecretValue::new(share.into_bytes()), memfd_secret: config.memfd_secret };
     let message = Zeroizing::new(ToVault::Start(start).encode());
     let length = u32::try_from(message.len()).map_err(|_| Code::Bug)?;
@@ -193,11 +227,50 @@ fn launch(vault: VaultId, config: &HostConfig, folders: &Folders) -> Result<(Chi
     Ok((child, ours))
 }
 
+/// The promises that a process which is started now would miss. On the keeper's thread.
+pub(crate) fn examine(folders: &Folders, forker: &Forker) -> io::Result<Vec<Promise>> {
+    let (_child, mut ours) = fork(forker, folders.for_examination()?, &[])?;
+    ours.set_read_timeout(Some(EXAMINATION))?;
+    ours.write_all(&with_length(&ToVault::Examine.encode()))?;
+    let mut messages = Messages::new(limits::HOST_MESSAGE_BYTES_MAX);
+    let mut buffer = [0; 1024];
+    loop {
+        let refused = |_| io::Error::from(io::ErrorKind::InvalidData);
+        if let Some(message) = messages.next_message().map_err(refused)? {
+            return match FromVault::decode(&message) {
+                Ok(FromVault::Ready(ready)) => missing(&ready).ok_or(io::ErrorKind::InvalidData.into()),
+                _ => Err(io::ErrorKind::InvalidData.into()),
+            };
+        }
+        match ours.read(&mut buffer)? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            read => messages.push(&buffer[..read]),
+        }
+    }
+}
+
+/// What a process says it misses; `None` where it uses words that are none of ours.
+pub(crate) fn missing(ready: &Ready) -> Option<Vec<Promise>> {
+    ready.missing.iter().map(|word| Promise::of_word(word)).collect()
+}
+
+fn fork(
+    forker: &Forker,
+    (folder, user): (OwnedFd, Option<(u32, u32)>),
+    required: &[Promise],
+) -> io::Result<(VaultChild, StdUnixStream)> {
+    let (ours, theirs) = StdUnixStream::pair()?;
+    let handle = forker.fork(&Seed { socket: theirs.as_fd(), folder: folder.as_fd(), user, required })?;
+    Ok((VaultChild { handle, reaped: false }, ours))
+}
+
 /// Bytes that wait for a process before those who can wait do.
 pub(crate) const OUTBOX_BYTES_HIGH: usize = 4 * 1024 * 1024;
 /// Bytes that wait for a process before it counts as hung: the former, and one read of each tunnel besides.
 const OUTBOX_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// How long a process may take nothing.
 const STALL: Duration = Duration::from_secs(30);
+/// How long a process may take to say what its jail holds.
+const EXAMINATION: Duration = Duration::from_secs(10);
 /// How long a process may live without its socket.
 const LEAVE: Duration = Duration::from_secs(1);

@@ -15,12 +15,14 @@ use crate::folders::{CreateVaultError, Folders};
 use crate::keeper::Keeper;
 use crate::resolve::Resolver;
 use crate::vault::{Ask, VaultTask};
+use crate::zygote::Forker;
 
 /// What every vault's task shares: nothing that belongs to a vault.
 pub(crate) struct Shared<B> {
     pub(crate) bus: B,
     pub(crate) config: Arc<HostConfig>,
     pub(crate) folders: Arc<Folders>,
+    pub(crate) forker: Arc<Forker>,
     pub(crate) keeper: Keeper,
     pub(crate) resolver: Resolver,
     pub(crate) connections: Arc<Connections>,

@@ -11,7 +11,8 @@ use tokio::time::{Duration, Instant};
 
 use crate::channels::{Channels, Flow, Whose};
 use crate::crashes::Crashes;
-use crate::process::{Ended, Misbehaved, Process};
+use crate::host::Words;
+use crate::process::{Ended, Misbehaved, Process, missing};
 use crate::resolve::Resolver;
 use crate::route::{Shared, stopped};
 use crate::tunnels::Tunnels;
@@ -118,7 +119,7 @@ impl<B: Bus> VaultTask<B> {
             return None;
         }
         let shared = &self.shared;
-        match Process::start(self.id, &shared.config, &shared.folders, &shared.keeper).await {
+        match Process::start(self.id, &shared.config, &shared.folders, &shared.forker, &shared.keeper).await {
             Ok(process) => Some(Running {
                 tunnels: Tunnels::new(process.outbox.clone(), self.resolver.clone()),
                 process,
@@ -193,7 +194,10 @@ impl<B: Bus> VaultTask<B> {
                     running.phase = Phase::Ready;
                 }
                 running.open = ready.state.open;
-                log::info("vault_ready", &[("vault", &self.id), ("open", &running.open)]);
+                let Some(missing) = missing(&ready) else { return Err(Misbehaved("promise_is_no_word").into()) };
+                let values: [(&str, &dyn log::LogSafe); 3] =
+                    [("vault", &self.id), ("open", &running.open), ("missing", &Words(&missing))];
+                log::info("vault_ready", &values);
             }
             FromVault::ChannelData(number, bytes) => self.frame_of_channel(running, number, bytes).await?,
             FromVault::ChannelClose(number) => self.close_by_vault(running, number).await?,

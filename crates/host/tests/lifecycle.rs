@@ -96,7 +96,10 @@ async fn services_that_die_are_started_again() {
     let vault = new_vault(root.path()).await.unwrap();
     let mut client = Client::connect(root.path(), vault).await.unwrap();
     let pid = client.pid().await;
-    let services = children_of(server.0.id()).into_iter().find(|child| *child != pid).unwrap();
+    let is_services = |child: &i32| {
+        std::fs::read_to_string(format!("/proc/{child}/cmdline")).is_ok_and(|line| line.contains("services"))
+    };
+    let services = children_of(server.0.id()).into_iter().find(is_services).unwrap();
     rustix::process::kill_process(rustix::process::Pid::from_raw(services).unwrap(), rustix::process::Signal::KILL)
         .unwrap();
     assert_eq!(client.receive().await, None);

@@ -21,7 +21,13 @@ use strongroom_jail::Jail;
 
 fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args.is_empty() {
+        return forked();
+    }
     let [jail, act, folder, other] = &args[..] else { panic!("four arguments") };
+    if jail == "free" && act.contains(' ') {
+        return print!("{}", said(apart(act)));
+    }
     parent();
     let report = match jail.as_str() {
         "free" => None,
@@ -44,6 +50,40 @@ fn main() {
             11
         }
     });
+}
+
+/// A zygote; each process that it forks reads an act from its socket, and answers what came of it.
+fn forked() {
+    let Some(mut born) = strongroom_jail::zygote::serve(|| {}).unwrap() else { return };
+    let mut act = String::new();
+    born.socket.read_to_string(&mut act).unwrap();
+    let outcome = said(apart(act.trim_end()));
+    born.socket.write_all(outcome.as_bytes()).unwrap();
+}
+
+fn said(outcome: io::Result<String>) -> String {
+    match outcome {
+        Ok(said) => said,
+        // Without the number behind it.
+        Err(error) => error.to_string().split(" (").next().unwrap().to_owned(),
+    }
+}
+
+/// What only a process that is set apart cannot do.
+fn apart(act: &str) -> io::Result<String> {
+    let (act, about) = act.split_once(' ').unwrap_or((act, ""));
+    match act {
+        "signal" => call(unsafe { libc::kill(about.parse().unwrap(), 0) })?,
+        "open" => drop(fs::File::open(about)?),
+        "dial" => drop(std::net::TcpStream::connect(about)?),
+        "queue" => call(unsafe { libc::msgget(about.parse().unwrap(), 0) })?,
+        "descriptors" => {
+            let open = (0..1_024).filter(|fd| unsafe { libc::fcntl(*fd, libc::F_GETFD) } >= 0);
+            return Ok(open.map(|fd| fd.to_string()).collect::<Vec<_>>().join(" "));
+        }
+        _ => panic!("unknown act"),
+    }
+    Ok("done".to_owned())
 }
 
 fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_jail::JailReport>) -> io::Result<()> {

@@ -17,6 +17,7 @@ pub struct Jail {
     folder: Option<PathBuf>,
     calls: Calls,
     limits: Limits,
+    kept: Vec<Promise>,
     waived: Vec<Promise>,
     required: Vec<Promise>,
 }
@@ -37,7 +38,7 @@ impl Jail {
     }
 
     fn new(folder: Option<PathBuf>, calls: Calls, limits: Limits) -> Self {
-        Self { folder, calls, limits, waived: Vec::new(), required: Vec::new() }
+        Self { folder, calls, limits, kept: Vec::new(), waived: Vec::new(), required: Vec::new() }
     }
 
     /// With other limits.
@@ -59,10 +60,17 @@ impl Jail {
         self
     }
 
-    /// Refuses to go on where the kernel cannot keep this promise.
+    /// With what the zygote kept already, for the report: of [`Promise::OF_THE_ZYGOTE`].
     #[must_use]
-    pub fn require(mut self, promise: Promise) -> Self {
-        self.required.push(promise);
+    pub fn kept(mut self, promises: Vec<Promise>) -> Self {
+        self.kept = promises;
+        self
+    }
+
+    /// Refuses to go on where one of these promises cannot be kept.
+    #[must_use]
+    pub fn require(mut self, promises: &[Promise]) -> Self {
+        self.required.extend(promises);
         self
     }
 
@@ -83,6 +91,12 @@ impl Jail {
             process::close_inherited().map_err(|source| JailError::refused(Promise::OnlyItsFiles, source))?;
         }
         let mut report = JailReport { holds: Vec::new(), missing: Vec::new(), landlock_abi: 0 };
+        if self.folder.is_some() {
+            for promise in Promise::OF_THE_ZYGOTE {
+                let kept = self.kept.contains(&promise).then_some(()).ok_or("nobody set it apart");
+                self.keep(&mut report, promise, kept)?;
+            }
+        }
         self.keep(&mut report, Promise::NoNewPrivileges, rustix::thread::set_no_new_privs(true))?;
         let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         self.keep(&mut report, Promise::NotDumpable, dumpable)?;
@@ -121,6 +135,12 @@ impl Jail {
     }
 }
 
+/// Makes what every [`Jail::vault`] needs, once, before processes are forked.
+pub fn warm() {
+    // A process that is alone among its numbers has the first.
+    syscalls::make_vaults(1);
+}
+
 fn supported(yes: bool) -> Result<(), &'static str> {
     if yes { Ok(()) } else { Err("this kernel's Landlock is too old") }
 }
@@ -132,7 +152,12 @@ fn no_capabilities() -> rustix::io::Result<()> {
 
 /// Landlock and seccomp bind the calling thread and those it starts later.
 fn one_thread() -> Result<(), JailError> {
-    // Where `/proc` cannot be read nothing was found out, and a caller that starts threads first is a bug, not an attack.
-    let threads = std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count);
+    let threads = threads();
     if threads == 1 { Ok(()) } else { Err(JailError::Threads { threads }) }
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> usize {
+    // Where `/proc` cannot be read nothing was found out, and a caller that starts threads first is a bug, not an attack.
+    std::fs::read_dir("/proc/self/task").map_or(1, Iterator::count)
 }

@@ -41,8 +41,10 @@ fn rules(folder: Option<&Path>) -> Result<landlock::RulesetCreated, Box<dyn std:
     let mut ruleset = handled()?.create()?;
     if let Some(folder) = folder {
         ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new(folder)?, in_its_folder()))?;
-        // SQLite seeds its own generator there, and takes the clock where it cannot.
-        ruleset = ruleset.add_rule(PathBeneath::new(PathFd::new("/dev/urandom")?, AccessFs::ReadFile))?;
+        // SQLite seeds its own generator there, and takes the clock where it cannot: a vault whose folder is its root has none.
+        if let Ok(urandom) = PathFd::new("/dev/urandom") {
+            ruleset = ruleset.add_rule(PathBeneath::new(urandom, AccessFs::ReadFile))?;
+        }
     }
     Ok(ruleset)
 }

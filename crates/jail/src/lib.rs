@@ -5,7 +5,7 @@
 //! the sockets it is meant to have. What the jail could not promise is in the [`JailReport`]; what must hold and does not is
 //! a [`JailError`].
 //!
-//! Users, name spaces and memory groups are not here: the host sets them before the exec, where it has the rights to.
+//! Users and name spaces are set before that, by the [`zygote`] that forks vault processes.
 
 mod confine;
 mod files;
@@ -13,8 +13,9 @@ mod limits;
 mod process;
 mod report;
 mod syscalls;
+pub mod zygote;
 
-pub use confine::Jail;
-pub use limits::Limits;
+pub use confine::{Jail, warm};
+pub use limits::{Limits, may_lock_memory};
 pub use process::{FIRST_INHERITED, Launch, Stderr, inherited_socket};
 pub use report::{JailError, JailReport, Promise};

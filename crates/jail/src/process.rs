@@ -1,4 +1,5 @@
-//! Starting a process with nothing but the sockets it is meant to have. All `unsafe` of this crate is in this file.
+//! Starting a process with nothing but the sockets it is meant to have. All `unsafe` of this crate is here and in
+//! `zygote.rs`.
 #![allow(
     unsafe_code,
     reason = "what happens between fork and exec, and taking over an inherited descriptor, has no safe form"
@@ -147,9 +148,25 @@ pub fn inherited_socket(number: RawFd) -> io::Result<UnixStream> {
     Ok(UnixStream::from(fd))
 }
 
+/// In a process that was just forked: this descriptor becomes [`FIRST_INHERITED`], and every other one but standard input, output
+/// and error is closed, also those that something still believes to own.
+pub(crate) fn keep_only(fd: &OwnedFd) -> io::Result<OwnedFd> {
+    // SAFETY: `dup2` takes any two numbers. Whoever owned the target is told not to close it (`zygote::serve`).
+    if unsafe { libc::dup2(fd.as_raw_fd(), FIRST_INHERITED) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    close_from(FIRST_INHERITED + 1)?;
+    // SAFETY: open (above), and nobody else's: whoever had it before gave it up.
+    Ok(unsafe { OwnedFd::from_raw_fd(FIRST_INHERITED) })
+}
+
 /// Closes every descriptor but standard input, output and error: what a program got from its parent by accident.
 pub(crate) fn close_inherited() -> io::Result<()> {
-    let (first, last) = (libc::c_long::from(FIRST_INHERITED), libc::c_long::from(libc::c_int::MAX));
+    close_from(FIRST_INHERITED)
+}
+
+fn close_from(first: RawFd) -> io::Result<()> {
+    let (first, last) = (libc::c_long::from(first), libc::c_long::from(libc::c_int::MAX));
     // SAFETY: called by a program that is about to shut itself in and has opened nothing that it will use; no memory is read
     // or written.
     if unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) } < 0 {

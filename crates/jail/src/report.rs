@@ -5,6 +5,16 @@ use std::fmt;
 /// One promise of a jail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Promise {
+    /// No other process has its user.
+    OwnUser,
+    /// It sees no process but itself.
+    OwnProcesses,
+    /// It has mounts of its own, and its folder is its root.
+    OwnMounts,
+    /// No message queue, semaphore or shared memory of others.
+    OwnQueues,
+    /// No network interface, not even one that leads to itself.
+    OwnNetwork,
     /// No exec gives rights this process lacks.
     NoNewPrivileges,
     /// No debugger attaches, nothing reads its memory through `/proc`, unless it is root's.
@@ -29,7 +39,12 @@ pub enum Promise {
 
 impl Promise {
     /// Every promise, in the order in which they are kept.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 15] = [
+        Self::OwnUser,
+        Self::OwnProcesses,
+        Self::OwnMounts,
+        Self::OwnQueues,
+        Self::OwnNetwork,
         Self::NoNewPrivileges,
         Self::NotDumpable,
         Self::NoCoreFile,
@@ -42,9 +57,23 @@ impl Promise {
         Self::OnlyListedCalls,
     ];
 
+    /// Those that [`crate::zygote`] keeps before the process shuts itself in.
+    pub const OF_THE_ZYGOTE: [Self; 5] =
+        [Self::OwnUser, Self::OwnProcesses, Self::OwnMounts, Self::OwnQueues, Self::OwnNetwork];
+
+    /// The promise of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|promise| promise.as_str() == word)
+    }
+
     /// The word for logs and for `doctor`.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::OwnUser => "own_user",
+            Self::OwnProcesses => "own_processes",
+            Self::OwnMounts => "own_mounts",
+            Self::OwnQueues => "own_queues",
+            Self::OwnNetwork => "own_network",
             Self::NoNewPrivileges => "no_new_privileges",
             Self::NotDumpable => "not_dumpable",
             Self::NoCoreFile => "no_core_file",
@@ -59,9 +88,10 @@ impl Promise {
     }
 
     /// Whether a jail without it is refused unless the caller says otherwise. Those that are not were added to Linux after
-    /// 6.2 and are second locks on doors that another promise shuts; or need a limit that an ordinary user seldom has.
+    /// 6.2, or need rights or limits that an ordinary user seldom has; each is a second lock on a door that another promise shuts,
+    /// or keeps memory out of swap.
     pub(crate) fn is_required(self) -> bool {
-        !matches!(self, Self::NoTcp | Self::Scoped | Self::LockedMemory)
+        !matches!(self, Self::NoTcp | Self::Scoped | Self::LockedMemory) && !Self::OF_THE_ZYGOTE.contains(&self)
     }
 }
 

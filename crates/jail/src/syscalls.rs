@@ -6,6 +6,7 @@
 //! falls back instead of taking an open vault down.
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 use libc::{c_long, c_ulong};
 use seccompiler::{
@@ -26,6 +27,10 @@ impl Calls {
 
     pub(crate) fn compute_only() -> Self {
         Self { lists: &[COMPUTING, STREAMS], threads: false }
+    }
+
+    fn is_vaults(&self) -> bool {
+        !self.threads && self.lists.len() == Self::vault().lists.len()
     }
 
     fn all(&self) -> impl Iterator<Item = &'static Call> {
@@ -60,22 +65,46 @@ enum When {
 
 /// Puts the filters in force, for good.
 pub(crate) fn allow_only(calls: &Calls) -> Result<(), seccompiler::Error> {
+    let made = VAULTS.get().filter(|made| made.process == std::process::id() && calls.is_vaults());
+    match made {
+        Some(made) => apply(&made.filters),
+        None => apply(&filters(calls, std::process::id())?),
+    }
+}
+
+/// Makes the filters of a vault whose process has this number, for all that are forked from here on.
+pub(crate) fn make_vaults(process: u32) {
+    if let Ok(filters) = filters(&Calls::vault(), process) {
+        // Made before: by whoever called this first.
+        let _ = VAULTS.set(Made { process, filters });
+    }
+}
+
+struct Made {
+    process: u32,
+    filters: [BpfProgram; 3],
+}
+
+static VAULTS: OnceLock<Made> = OnceLock::new();
+
+fn apply(filters: &[BpfProgram; 3]) -> Result<(), seccompiler::Error> {
+    filters.iter().try_for_each(|filter| seccompiler::apply_filter(filter))
+}
+
+fn filters(calls: &Calls, process: u32) -> Result<[BpfProgram; 3], seccompiler::Error> {
     let eperm = SeccompAction::Errno(errno(libc::EPERM));
     // clone3 hides its flags in memory; with ENOSYS the C library falls back to clone, whose flags a filter can read.
     let clone3 = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     let hostile = HOSTILE.iter().map(|number| (*number, Vec::new())).collect();
-    let mut allowed = rules(calls)?;
+    let mut allowed = rules(calls, process)?;
     // Passes here because two refusals of one rank would be answered by the newest filter's number, and that is EPERM.
     allowed.insert(libc::SYS_clone3, Vec::new());
-    for filter in [
+    Ok([
         program(clone3, SeccompAction::Allow, SeccompAction::Errno(errno(libc::ENOSYS)))?,
         program(hostile, SeccompAction::Allow, SeccompAction::KillProcess)?,
         // The last one: it takes away the call that installs filters.
         program(allowed, eperm, SeccompAction::Allow)?,
-    ] {
-        seccompiler::apply_filter(&filter)?;
-    }
-    Ok(())
+    ])
 }
 
 fn program(
@@ -88,17 +117,17 @@ fn program(
     Ok(filter.try_into()?)
 }
 
-fn rules(calls: &Calls) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
+fn rules(calls: &Calls, process: u32) -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in calls.all() {
-        let conditions = conditions(&call.when)?;
+        let conditions = conditions(&call.when, process)?;
         debug_assert!(!rules.contains_key(&call.number), "call {} is listed twice", call.number);
         rules.insert(call.number, conditions);
     }
     Ok(rules)
 }
 
-fn conditions(when: &When) -> Result<Vec<SeccompRule>, seccompiler::Error> {
+fn conditions(when: &When, process: u32) -> Result<Vec<SeccompRule>, seccompiler::Error> {
     use SeccompCmpArgLen::{Dword, Qword};
     Ok(match *when {
         When::Always => Vec::new(),
@@ -116,7 +145,7 @@ fn conditions(when: &When) -> Result<Vec<SeccompRule>, seccompiler::Error> {
             SeccompCondition::new(index, Qword, SeccompCmpOp::Lt, beyond)?,
         ])?],
         When::WithoutBits(index, bits) => vec![rule(index, Qword, SeccompCmpOp::MaskedEq(bits), 0)?],
-        When::Itself(index) => vec![rule(index, Dword, SeccompCmpOp::Eq, u64::from(std::process::id()))?],
+        When::Itself(index) => vec![rule(index, Dword, SeccompCmpOp::Eq, u64::from(process))?],
     })
 }
 
@@ -391,7 +420,7 @@ mod tests {
     #[test]
     fn both_lists_compile_to_filters() {
         for calls in [Calls::vault(), Calls::compute_only(), Calls { threads: true, ..Calls::vault() }] {
-            let rules = rules(&calls).expect("the lists are well formed");
+            let rules = rules(&calls, 1).expect("the lists are well formed");
             program(rules, SeccompAction::Errno(1), SeccompAction::Allow).expect("a filter");
         }
     }

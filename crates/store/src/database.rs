@@ -253,6 +253,15 @@ fn settle(connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
+/// Loads and prepares what every database needs, once, before processes are forked: ciphers, random generator, statements of the
+/// schema. What is random is seeded anew in each process: OpenSSL sees that its number is another one.
+pub(crate) fn warm() -> rusqlite::Result<()> {
+    let connection = Connection::open_in_memory()?;
+    connection.execute_batch(QUIET)?;
+    connection.execute_batch(WIPE_MEMORY)?;
+    MIGRATIONS.iter().try_for_each(|step| connection.execute_batch(step))
+}
+
 fn close(connection: Connection) -> Result<(), StoreError> {
     connection.close().map_err(|(_, error)| sqlite_error(&error))
 }

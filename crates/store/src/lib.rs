@@ -63,6 +63,12 @@ impl FileStore {
         Ok(Self { database: None, folder })
     }
 
+    /// Loads what every database needs, before processes are forked from this one. It holds nothing of a database.
+    pub fn warm() {
+        // What is not warm is made when it is needed.
+        let _ = database::warm();
+    }
+
     fn database(&mut self) -> Result<&mut Database, StoreError> {
         self.database.as_mut().ok_or_else(not_open)
     }

@@ -12,7 +12,7 @@ use strongroom_core::{Audience, Context, Effect, HttpDone, HttpRun, Input, Momen
 use strongroom_crypto::locked;
 use strongroom_crypto::os_rng;
 use strongroom_crypto::secret::HostShare;
-use strongroom_jail::Jail;
+use strongroom_jail::{Jail, zygote};
 use strongroom_store::FileStore;
 use strongroom_wire::device::{Answer, DeviceAnswer, Envelope};
 use strongroom_wire::frame::{Chunk, Credit, FrameType, Messages, with_length};
@@ -57,24 +57,50 @@ pub(crate) enum Told {
     Done(u64, HttpDone, bool),
 }
 
-/// Runs the program: takes the socket at descriptor 3, waits for the host's first message, shuts itself in, and serves.
+/// Runs the program: as a zygote until the host is gone, and in each process that it forks as a vault: it waits for the host's
+/// first message, shuts itself in, and serves.
 ///
 /// # Errors
 /// [`Failed`], to be printed.
 pub fn run() -> Result<(), Failed> {
-    let socket = strongroom_jail::inherited_socket(strongroom_jail::FIRST_INHERITED).map_err(Failed::Socket)?;
+    let Some(born) = zygote::serve(warm).map_err(Failed::Socket)? else { return Ok(()) };
+    let socket = born.socket;
     let (start, rest) = first_message(&socket)?;
-    let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
-    // Only a key that was placed before could make this fail, and there is none.
-    let _ = locked::init(mode);
+    if let Some(start) = &start {
+        let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
+        // Only a key that was placed before could make this fail, and there is none.
+        let _ = locked::init(mode);
+    }
     let folder = Path::new(".").canonicalize().map_err(Failed::Socket)?;
-    Jail::vault(folder).apply().map_err(Failed::Jail)?;
+    let report = Jail::vault(folder).kept(born.holds).require(&born.required).apply().map_err(Failed::Jail)?;
+    let missing = report.missing.iter().map(|promise| promise.as_str().to_owned()).collect();
+    let Some(start) = start else { return examined(&socket, missing) };
     socket.set_nonblocking(true).map_err(Failed::Socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failed::Socket)?;
-    LocalSet::new().block_on(&runtime, serve(socket, start, rest))
+    LocalSet::new().block_on(&runtime, serve(socket, start, rest, missing))
 }
 
-fn first_message(socket: &StdUnixStream) -> Result<(Start, Messages), Failed> {
+/// What all vault processes need, made once in the zygote: nothing of it is a member's, and nothing random stays the same.
+fn warm() {
+    strongroom_jail::warm();
+    // SQLCipher locks the heap for its keys once, and locks do not outlive a fork. Where all memory cannot be locked at once,
+    // each process makes that heap itself.
+    if strongroom_jail::may_lock_memory() {
+        FileStore::warm();
+    }
+}
+
+/// Says what the jail holds.
+fn examined(socket: &StdUnixStream, missing: Vec<String>) -> Result<(), Failed> {
+    use std::io::Write as _;
+    let state = State { open: false, busy: false };
+    let ready = FromVault::Ready(Ready { version: env!("CARGO_PKG_VERSION").into(), state, missing });
+    let mut socket = socket;
+    socket.write_all(&with_length(&ready.encode())).map_err(Failed::Socket)
+}
+
+/// The first message, with what came behind it; `None` where the process is only to be examined.
+fn first_message(socket: &StdUnixStream) -> Result<(Option<Start>, Messages), Failed> {
     use std::io::Read as _;
     let mut messages = Messages::new(limits::HOST_MESSAGE_BYTES_MAX);
     let mut buffer = [0; 4_096];
@@ -82,7 +108,8 @@ fn first_message(socket: &StdUnixStream) -> Result<(Start, Messages), Failed> {
         if let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
             let message = Zeroizing::new(message);
             return match ToVault::decode(&message) {
-                Ok(ToVault::Start(start)) => Ok((start, messages)),
+                Ok(ToVault::Start(start)) => Ok((Some(start), messages)),
+                Ok(ToVault::Examine) => Ok((None, messages)),
                 _ => Err(Failed::Protocol),
             };
         }
@@ -95,7 +122,12 @@ fn first_message(socket: &StdUnixStream) -> Result<(Start, Messages), Failed> {
     }
 }
 
-async fn serve(socket: StdUnixStream, start: Start, mut messages: Messages) -> Result<(), Failed> {
+async fn serve(
+    socket: StdUnixStream,
+    start: Start,
+    mut messages: Messages,
+    missing: Vec<String>,
+) -> Result<(), Failed> {
     let socket = UnixStream::from_std(socket).map_err(Failed::Socket)?;
     let (mut from_host, mut to_host) = socket.into_split();
     let (told, mut hear_told) = mpsc::channel(64);
@@ -103,7 +135,7 @@ async fn serve(socket: StdUnixStream, start: Start, mut messages: Messages) -> R
     let mut server = Server::new(&start, told, HostTunnels::new(tunnel_out));
     drop(start);
     let mut buffer = vec![0; 128 * 1024];
-    server.say(&FromVault::Ready(Ready { version: env!("CARGO_PKG_VERSION").into(), state: server.state() }));
+    server.say(&FromVault::Ready(Ready { version: env!("CARGO_PKG_VERSION").into(), state: server.state(), missing }));
     if let Err(refusal) = &server.vault {
         // A device only sees a vault that cannot prove who it is; whoever runs the server learns why.
         server.say(&FromVault::Notice(Notice { event: refusal.code.as_str().into() }));
@@ -208,7 +240,7 @@ impl Server {
 
     fn hear(&mut self, message: ToVault) {
         match message {
-            ToVault::Start(_) => self.stopping = true,
+            ToVault::Start(_) | ToVault::Examine => self.stopping = true,
             ToVault::Stop => self.stop(),
             ToVault::ChannelOpen(id) => {
                 if !self.channels.open(id) {

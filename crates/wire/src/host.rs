@@ -35,6 +35,8 @@ pub enum ToVault {
     TunnelClosed(u32),
     /// Lock, finish what is under way, and leave.
     Stop,
+    /// In place of a start: shut yourself in, say what holds, and leave.
+    Examine,
 }
 
 /// What the vault process tells the host.
@@ -84,6 +86,9 @@ pub struct Ready {
     pub version: String,
     /// Its state.
     pub state: State,
+    /// The promises of its jail that could not be kept: words of `docs/isolation.md`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
 }
 
 /// What the host may know of a vault's state.
@@ -145,6 +150,7 @@ impl ToVault {
             Self::TunnelEnd(id) => data(8, *id, &[]),
             Self::TunnelClosed(id) => data(9, *id, &[]),
             Self::Stop => vec![10],
+            Self::Examine => vec![11],
         }
     }
 
@@ -166,6 +172,7 @@ impl ToVault {
             8 => Self::TunnelEnd(id_alone(kind, body)?),
             9 => Self::TunnelClosed(id_alone(kind, body)?),
             10 if body.is_empty() => Self::Stop,
+            11 if body.is_empty() => Self::Examine,
             _ => return Err(HostMessageMalformed { kind }),
         })
     }
@@ -269,6 +276,7 @@ mod tests {
             ToVault::TunnelCredit(3, 9),
             ToVault::TunnelFailed(4, Refusal::new(crate::Code::ConnectFailed)),
             ToVault::Stop,
+            ToVault::Examine,
         ];
         for message in to {
             let bytes = message.encode();
@@ -276,7 +284,11 @@ mod tests {
             assert_eq!(bytes, again);
         }
         let from = [
-            FromVault::Ready(Ready { version: "0".into(), state: State { open: false, busy: false } }),
+            FromVault::Ready(Ready {
+                version: "0".into(),
+                state: State { open: false, busy: false },
+                missing: vec!["own_user".into()],
+            }),
             FromVault::TunnelOpen(
                 7,
                 TunnelTo { to: "localhost:8443".parse().expect("a destination"), allow_private: true },

@@ -1,0 +1,320 @@
+//! The zygote: a process that has read the vault program and warmed its libraries, and forks a vault process for each request.
+//!
+//! It saves each vault the loading, linking and warming of the program, and their memory, which all share until one writes to it.
+//! It holds no key and no member's data, before or after: share and requests come over the socket of the new process, which the
+//! zygote never reads. It has one thread, and its random generators are seeded anew in each child.
+//!
+//! A forked process is the *host's* child (`CLONE_PARENT`): the host waits for it and kills it as its own, it dies with the
+//! host's thread, and it does not notice when the zygote ends. It has process numbers, mounts and message queues of its own,
+//! and its folder for a root; the network name space is empty and shared by all. Where the host is root it has a user of its own
+//! as well; elsewhere all are in a user name space in which their user is the host's and nobody else exists. What the kernel
+//! refuses is told to the new process, whose report names it.
+#![allow(unsafe_code, reason = "fork has no safe form")]
+
+use std::fs;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::Child;
+
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
+use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
+use rustix::thread::{CapabilitySet, UnshareFlags};
+
+use crate::process::{FIRST_INHERITED, Launch, Stderr, inherited_socket, keep_only};
+use crate::report::Promise;
+
+/// The host's end of a zygote. Dropping it ends the zygote; what it forked lives on.
+#[derive(Debug)]
+pub struct Zygote {
+    child: Child,
+    socket: UnixStream,
+}
+
+/// What a process is forked with.
+#[derive(Debug)]
+pub struct Seed<'a> {
+    /// Its socket, which it finds at [`FIRST_INHERITED`].
+    pub socket: BorrowedFd<'a>,
+    /// Its folder, which becomes its root where the kernel lets it.
+    pub folder: BorrowedFd<'a>,
+    /// The user and group it runs as. Only root can.
+    pub user: Option<(u32, u32)>,
+    /// What must hold, or there is no such process.
+    pub required: &'a [Promise],
+}
+
+/// What a new process is given, and what holds of what the zygote does for it.
+#[derive(Debug)]
+pub struct Born {
+    /// Its socket.
+    pub socket: UnixStream,
+    /// The promises that hold, of [`Promise::OF_THE_ZYGOTE`].
+    pub holds: Vec<Promise>,
+    /// What must hold once it has shut itself in.
+    pub required: Vec<Promise>,
+}
+
+impl Zygote {
+    /// Starts a zygote of this program, which is to call [`serve`]. The thread that does so must live as long as the program.
+    ///
+    /// # Errors
+    /// When it cannot be started, or ends before it is ready.
+    pub fn start(program: impl Into<PathBuf>, stderr: Stderr) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Launch::new(program).stderr(stderr).inherit(theirs).start()?;
+        let zygote = Self { child, socket: ours };
+        zygote.answer()?;
+        Ok(zygote)
+    }
+
+    /// Forks a process; answers its descriptor (`pidfd_open(2)`). It is a child of this process.
+    ///
+    /// # Errors
+    /// As the kernel says; `BrokenPipe` or `UnexpectedEof` when the zygote is gone, so that another is to be started.
+    pub fn fork(&self, seed: &Seed<'_>) -> io::Result<OwnedFd> {
+        let (uid, gid) = seed.user.unwrap_or((NOBODY, NOBODY));
+        let mut request = [0; REQUEST_BYTES];
+        request[..4].copy_from_slice(&uid.to_be_bytes());
+        request[4..8].copy_from_slice(&gid.to_be_bytes());
+        request[8..].copy_from_slice(&bits_of(seed.required).to_be_bytes());
+        send(&self.socket, &request, &[seed.socket, seed.folder])?;
+        self.answer()?.ok_or(io::ErrorKind::InvalidData.into())
+    }
+
+    fn answer(&self) -> io::Result<Option<OwnedFd>> {
+        let mut answer = [0; ANSWER_BYTES];
+        let fds = receive(&self.socket, &mut answer)?.ok_or(io::ErrorKind::UnexpectedEof)?;
+        match i32::from_be_bytes(answer) {
+            0 => Ok(fds.into_iter().next()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+impl Drop for Zygote {
+    fn drop(&mut self) {
+        // It may be gone already, and holds nothing that could be lost.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Serves as a zygote, with `warm` done once before the first fork. Returns `Some` in each new process, and `None` in the zygote
+/// once the host is gone.
+///
+/// # Errors
+/// There is no socket of a host, or it broke.
+pub fn serve(warm: impl FnOnce()) -> io::Result<Option<Born>> {
+    let socket = inherited_socket(FIRST_INHERITED)?;
+    // As `ps` shows it; that it cannot be named stops nothing.
+    let _ = rustix::thread::set_name(c"zygote");
+    let apart = Apart::set_up();
+    warm();
+    one_thread()?;
+    send(&socket, &0_i32.to_be_bytes(), &[])?;
+    loop {
+        let mut request = [0; REQUEST_BYTES];
+        let Some(fds) = receive(&socket, &mut request)? else { return Ok(None) };
+        match apart.fork(&request, fds) {
+            Ok(Forked::Parent(handle)) => send(&socket, &0_i32.to_be_bytes(), &[handle.as_fd()])?,
+            Ok(Forked::Child(born)) => {
+                // Its number is the new process's socket by now.
+                std::mem::forget(socket);
+                return Ok(Some(born));
+            }
+            Err(error) => {
+                let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
+                send(&socket, &errno.to_be_bytes(), &[])?;
+            }
+        }
+    }
+}
+
+enum Forked {
+    Parent(OwnedFd),
+    Child(Born),
+}
+
+/// What the zygote could set apart for its children.
+struct Apart {
+    network: bool,
+    /// Whether it may make name spaces for them.
+    spaces: bool,
+}
+
+impl Apart {
+    fn set_up() -> Self {
+        let may =
+            rustix::thread::capabilities(None).is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+        if may {
+            // A child of another user may then keep all its memory out of swap.
+            let _ = rustix::process::setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
+        }
+        let spaces = may || own_user_space().is_ok();
+        let network = spaces && unshare(UnshareFlags::NEWNET).is_ok();
+        // What a child mounts is nobody else's; where even that is refused, no child gets mounts of its own.
+        let spaces = spaces
+            && unshare(UnshareFlags::NEWNS).is_ok()
+            && mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).is_ok();
+        Self { network, spaces }
+    }
+
+    fn fork(&self, request: &[u8; REQUEST_BYTES], fds: Vec<OwnedFd>) -> io::Result<Forked> {
+        let number = |at: usize| u32::from_be_bytes([request[at], request[at + 1], request[at + 2], request[at + 3]]);
+        let user = Some((number(0), number(4))).filter(|(uid, _)| *uid != NOBODY);
+        let required = number(8);
+        let mut fds = fds.into_iter();
+        let (Some(socket), Some(folder)) = (fds.next(), fds.next()) else {
+            return Err(io::ErrorKind::InvalidInput.into());
+        };
+        let mut holds = Vec::new();
+        if self.network {
+            holds.push(Promise::OwnNetwork);
+        }
+        if user.is_some() {
+            holds.push(Promise::OwnUser);
+        }
+        let mut flags = 0;
+        if self.spaces {
+            flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
+            holds.extend([Promise::OwnProcesses, Promise::OwnMounts, Promise::OwnQueues]);
+        }
+        if required & bits_of(&Promise::OF_THE_ZYGOTE) & !bits_of(&holds) != 0 {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        match clone(flags)? {
+            Some(handle) => Ok(Forked::Parent(handle)),
+            None => match begin(&socket, &folder, user, self.spaces) {
+                Ok(born) => {
+                    // Closed by now, with all others.
+                    std::mem::forget((socket, folder, fds));
+                    let required = Promise::ALL.into_iter().filter(|promise| required & bits_of(&[*promise]) != 0);
+                    Ok(Forked::Child(Born { socket: born, holds, required: required.collect() }))
+                }
+                // The host sees a process that left before its first word.
+                Err(error) => {
+                    eprintln!("a vault process could not be set up: {error}");
+                    std::process::exit(EXIT_UNBORN)
+                }
+            },
+        }
+    }
+}
+
+/// A user name space in which this user is itself and there is nobody else: what an ordinary user may make others in.
+fn own_user_space() -> io::Result<()> {
+    let (uid, gid) = (rustix::process::geteuid(), rustix::process::getegid());
+    unshare(UnshareFlags::NEWUSER)?;
+    fs::write("/proc/self/setgroups", "deny")?;
+    fs::write("/proc/self/uid_map", format!("{uid} {uid} 1", uid = uid.as_raw()))?;
+    fs::write("/proc/self/gid_map", format!("{gid} {gid} 1", gid = gid.as_raw()))
+}
+
+fn unshare(what: UnshareFlags) -> io::Result<()> {
+    // SAFETY: no flag of files or memory is among those this module passes: every reference to either stays what it was.
+    Ok(unsafe { rustix::thread::unshare_unsafe(what) }?)
+}
+
+/// Forks a child of this process's parent. `None` in the child.
+fn clone(spaces: i32) -> io::Result<Option<OwnedFd>> {
+    let mut handle: RawFd = -1;
+    let flags = libc::c_long::from(spaces | libc::CLONE_PARENT | libc::CLONE_PIDFD);
+    // SAFETY: as `fork`: without a stack of its own and without `CLONE_VM`, the child goes on with a copy of everything. This
+    // process has one thread, so no lock is held by another. The kernel writes one descriptor to `handle`.
+    let done = unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut handle, 0, 0) };
+    match done {
+        0 => Ok(None),
+        // SAFETY: the kernel made this descriptor for us just now.
+        1.. => Ok(Some(unsafe { OwnedFd::from_raw_fd(handle) })),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn one_thread() -> io::Result<()> {
+    match crate::confine::threads() {
+        1 => Ok(()),
+        _ => Err(io::Error::other("a process with several threads cannot be forked safely")),
+    }
+}
+
+/// The first steps of a new process: its descriptors, folder and user.
+fn begin(socket: &OwnedFd, folder: &OwnedFd, user: Option<(u32, u32)>, spaces: bool) -> io::Result<UnixStream> {
+    let _ = rustix::thread::set_name(c"vault");
+    rustix::process::setsid()?;
+    rustix::process::fchdir(folder)?;
+    if spaces {
+        rustix::process::chroot(".")?;
+        rustix::process::chdir("/")?;
+    }
+    if let Some((uid, gid)) = user {
+        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+        rustix::thread::set_thread_groups(&[])?;
+        rustix::thread::set_thread_res_gid(gid, gid, gid)?;
+        rustix::thread::set_thread_res_uid(uid, uid, uid)?;
+    }
+    // After the change of users, which takes it away. The zygote's parent is this process's own.
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    keep_only(socket).map(UnixStream::from)
+}
+
+fn send(socket: &UnixStream, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !fds.is_empty() {
+        control.push(SendAncillaryMessage::ScmRights(fds));
+    }
+    let sent = sendmsg(socket, &[IoSlice::new(message)], &mut control, SendFlags::NOSIGNAL)?;
+    if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+}
+
+/// A message of exactly this length, with what came along; `None` when the other end is gone. One message is under way at a
+/// time, so it is here whole or not at all.
+fn receive(socket: &UnixStream, message: &mut [u8]) -> io::Result<Option<Vec<OwnedFd>>> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let length = message.len();
+    let received = loop {
+        match recvmsg(socket, &mut [IoSliceMut::new(message)], &mut control, RecvFlags::CMSG_CLOEXEC) {
+            Err(rustix::io::Errno::INTR) => {}
+            other => break other?,
+        }
+    };
+    if received.bytes == 0 {
+        return Ok(None);
+    }
+    if received.bytes != length {
+        return Err(io::ErrorKind::InvalidData.into());
+    }
+    let fds = control.drain().filter_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(fds) => Some(fds),
+        _ => None,
+    });
+    Ok(Some(fds.flatten().collect()))
+}
+
+/// A bit for each promise, in the order of [`Promise::ALL`].
+fn bits_of(promises: &[Promise]) -> u32 {
+    Promise::ALL
+        .iter()
+        .enumerate()
+        .filter(|(_, promise)| promises.contains(promise))
+        .fold(0, |bits, (place, _)| bits | 1 << place)
+}
+
+/// A request: user, group, and what is required, a bit each.
+const REQUEST_BYTES: usize = 12;
+/// An answer: 0, or the number of an error.
+const ANSWER_BYTES: usize = 4;
+/// The user that stands for no other one: nobody has this number.
+const NOBODY: u32 = u32::MAX;
+/// Descriptors of one message.
+const FDS_MAX: usize = 2;
+/// How a process ends that could not be set up.
+const EXIT_UNBORN: i32 = 70;
