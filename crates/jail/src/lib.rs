@@ -16,6 +16,6 @@ mod syscalls;
 pub mod zygote;
 
 pub use confine::{Jail, warm};
-pub use limits::{Limits, may_lock_memory};
+pub use limits::Limits;
 pub use process::{FIRST_INHERITED, Launch, Stderr, inherited_socket};
 pub use report::{JailError, JailReport, Promise};

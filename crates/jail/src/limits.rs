@@ -42,11 +42,6 @@ pub(crate) fn no_core_file() -> rustix::io::Result<()> {
     set(Resource::Core, 0)
 }
 
-/// Whether a jailed process can keep all its memory out of swap.
-pub fn may_lock_memory() -> bool {
-    rustix::process::getrlimit(Resource::Memlock).maximum.is_none()
-}
-
 /// Keeps all memory of this process, now and later, out of swap. It takes the right to have no limit, so root or a service that
 /// was given none; an ordinary user's is some megabytes.
 pub(crate) fn lock_memory() -> rustix::io::Result<()> {

@@ -20,7 +20,7 @@
 //! pages may linger in the write-ahead log until it comes round, and on the disk for as long as the file system and the
 //! hardware keep them. The same holds for the old file after a change of keys. What makes such remains worthless is the
 //! destruction of the key, not of the bytes.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod folder;
 

@@ -83,11 +83,7 @@ pub fn run() -> Result<(), Failed> {
 /// What all vault processes need, made once in the zygote: nothing of it is a member's, and nothing random stays the same.
 fn warm() {
     strongroom_jail::warm();
-    // SQLCipher locks the heap for its keys once, and locks do not outlive a fork. Where all memory cannot be locked at once,
-    // each process makes that heap itself.
-    if strongroom_jail::may_lock_memory() {
-        FileStore::warm();
-    }
+    FileStore::warm();
 }
 
 /// Says what the jail holds.
