@@ -24,7 +24,8 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
-use rustix::process::{Gid, Resource, Rlimit, Signal, Uid};
+use rustix::pipe::PipeFlags;
+use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::process::{FIRST_INHERITED, Launch, Stderr, inherited_socket, keep_only};
@@ -90,10 +91,17 @@ impl Zygote {
 
     fn answer(&self) -> io::Result<Option<OwnedFd>> {
         let mut answer = [0; ANSWER_BYTES];
-        let fds = receive(&self.socket, &mut answer)?.ok_or(io::ErrorKind::UnexpectedEof)?;
-        match i32::from_be_bytes(answer) {
-            0 => Ok(fds.into_iter().next()),
-            errno => Err(io::Error::from_raw_os_error(errno)),
+        let fd = receive(&self.socket, &mut answer)?.ok_or(io::ErrorKind::UnexpectedEof)?.into_iter().next();
+        match (i32::from_be_bytes(answer), fd) {
+            (0, handle) => Ok(handle),
+            (errno, unborn) => {
+                if let Some(unborn) = unborn {
+                    // Our child, which has left or is about to.
+                    let _ = rustix::process::pidfd_send_signal(&unborn, Signal::KILL);
+                    let _ = waitid(WaitId::PidFd(unborn.as_fd()), WaitIdOptions::EXITED);
+                }
+                Err(io::Error::from_raw_os_error(errno))
+            }
         }
     }
 }
@@ -124,6 +132,7 @@ pub fn serve(warm: impl FnOnce()) -> io::Result<Option<Born>> {
         let Some(fds) = receive(&socket, &mut request)? else { return Ok(None) };
         match apart.fork(&request, fds) {
             Ok(Forked::Parent(handle)) => send(&socket, &0_i32.to_be_bytes(), &[handle.as_fd()])?,
+            Ok(Forked::Unborn(handle)) => send(&socket, &libc::EPERM.to_be_bytes(), &[handle.as_fd()])?,
             Ok(Forked::Child(born)) => {
                 // Its number is the new process's socket by now.
                 std::mem::forget(socket);
@@ -139,6 +148,7 @@ pub fn serve(warm: impl FnOnce()) -> io::Result<Option<Born>> {
 
 enum Forked {
     Parent(OwnedFd),
+    Unborn(OwnedFd),
     Child(Born),
 }
 
@@ -189,12 +199,20 @@ impl Apart {
         if required & bits_of(&Promise::OF_THE_ZYGOTE) & !bits_of(&holds) != 0 {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
+        let (wait, ready) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         match clone(flags)? {
-            Some(handle) => Ok(Forked::Parent(handle)),
-            None => match begin(&socket, &folder, user, self.spaces) {
+            Some(handle) => {
+                drop(ready);
+                // From here on it dies with its parent; one that could not be set up has left, and says nothing.
+                Ok(match rustix::io::read(&wait, &mut [0; 1]) {
+                    Ok(1) => Forked::Parent(handle),
+                    _ => Forked::Unborn(handle),
+                })
+            }
+            None => match begin(&socket, &folder, user, self.spaces, &ready) {
                 Ok(born) => {
                     // Closed by now, with all others.
-                    std::mem::forget((socket, folder, fds));
+                    std::mem::forget((socket, folder, fds, wait, ready));
                     let required = Promise::ALL.into_iter().filter(|promise| required & bits_of(&[*promise]) != 0);
                     Ok(Forked::Child(Born { socket: born, holds, required: required.collect() }))
                 }
@@ -245,7 +263,13 @@ fn one_thread() -> io::Result<()> {
 }
 
 /// The first steps of a new process: its descriptors, folder and user.
-fn begin(socket: &OwnedFd, folder: &OwnedFd, user: Option<(u32, u32)>, spaces: bool) -> io::Result<UnixStream> {
+fn begin(
+    socket: &OwnedFd,
+    folder: &OwnedFd,
+    user: Option<(u32, u32)>,
+    spaces: bool,
+    ready: &OwnedFd,
+) -> io::Result<UnixStream> {
     let _ = rustix::thread::set_name(c"vault");
     rustix::process::setsid()?;
     rustix::process::fchdir(folder)?;
@@ -261,6 +285,7 @@ fn begin(socket: &OwnedFd, folder: &OwnedFd, user: Option<(u32, u32)>, spaces: b
     }
     // After the change of users, which takes it away. The zygote's parent is this process's own.
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+    rustix::io::write(ready, &[1])?;
     keep_only(socket).map(UnixStream::from)
 }
 

@@ -126,6 +126,18 @@ fn what_must_hold_and_does_not_is_refused() {
 }
 
 #[test]
+fn a_process_that_cannot_be_set_up_is_an_error_and_leaves_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let zygote = Zygote::start(program(), Stderr::Null).unwrap();
+    let (_ours, theirs) = UnixStream::pair().unwrap();
+    // Not a folder.
+    let file = fs::File::open(program()).unwrap();
+    let seed = Seed { socket: theirs.as_fd(), folder: file.as_fd(), user: None, required: &[] };
+    assert!(zygote.fork(&seed).is_err());
+    assert_eq!(fork(&zygote, root.path(), None).perform("open /"), "done", "and the zygote goes on");
+}
+
+#[test]
 fn a_forked_process_outlives_its_zygote_and_not_the_thread_that_started_it() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_owned();
