@@ -141,17 +141,17 @@ fn a_process_that_cannot_be_set_up_is_an_error_and_leaves_nothing() {
 fn a_forked_process_outlives_its_zygote_and_not_the_thread_that_started_it() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().to_owned();
-    let (first, second) = std::thread::spawn(move || {
+    let second = std::thread::spawn(move || {
         let zygote = Zygote::start(program(), Stderr::Inherit).unwrap();
         let mut outlives = fork(&zygote, &path, None);
         let dies = fork(&zygote, &path, None);
         drop(zygote);
         assert_eq!(outlives.perform("open /"), "done");
-        (outlives, dies)
+        assert_eq!(outlives.end(), Some(0));
+        dies
     })
     .join()
     .unwrap();
-    assert_eq!(first.end(), Some(0));
     // It waits for a word that never comes; the thread is gone.
     let ended = waitid(WaitId::PidFd(second.handle.as_fd()), WaitIdOptions::EXITED).unwrap().unwrap();
     assert_eq!(ended.terminating_signal(), Some(Signal::KILL.as_raw()));
