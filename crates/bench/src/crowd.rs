@@ -2,27 +2,15 @@
 
 use std::fs;
 use std::io::{Read as _, Write as _};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use strongroom_client::channel::{self, Ask, Connection, Expected, PATIENCE, Speaker};
-use strongroom_client::clock;
-use strongroom_client::crypto::channel::Role;
-use strongroom_client::crypto::factor::{FactorRoot, KdfParams, Phrase};
 use strongroom_client::crypto::os_rng;
 use strongroom_client::crypto::secret::VaultKey;
-use strongroom_client::crypto::sign::{PublicKey, SigningKey};
-use strongroom_client::log;
-use strongroom_client::profile::DeviceKeys;
-use strongroom_client::wire::device::{
-    CreateRequest, DeviceAnswer, DeviceRequest, Kdf, LogPosition, SlotDraft, SlotKind, UnlockRequest,
-};
-use strongroom_client::wire::relay::{RelayAnswer, RelayHello};
-use strongroom_client::wire::{Bytes, DeviceId, SecretValue, SlotId, VaultId};
 use strongroom_core::records::{HeaderCopy, Storage as _};
-use strongroom_e2e::{PASSPHRASE, Place, processes};
+use strongroom_e2e::members::{Member, SharedFactors};
+use strongroom_e2e::{Place, processes};
 use strongroom_store::FileStore;
 
 use crate::Outcome;
@@ -101,126 +89,6 @@ pub(crate) fn figures(count: usize) -> Outcome<Vec<Figure>> {
     let durable = format!("{shared} An unlock replaces the header several times, durably: {header:.1} ms each here.");
     figures.extend(start("unlock with a derived key", &first_unlock, &durable));
     Ok(figures)
-}
-
-/// One passphrase and one phrase for all of them: stretched once, so that making vaults takes no minutes.
-struct SharedFactors {
-    passphrase: FactorRoot,
-    kdf: Kdf,
-    phrase: FactorRoot,
-}
-
-impl SharedFactors {
-    fn derive() -> Outcome<Self> {
-        let params = KdfParams::generate(&mut os_rng());
-        let KdfParams { salt, memory_kib, passes, lanes } = params;
-        Ok(Self {
-            passphrase: FactorRoot::from_passphrase(PASSPHRASE, &params)?,
-            kdf: Kdf { salt: Bytes::from(salt), memory_kib, passes, lanes },
-            phrase: FactorRoot::from_phrase(&Phrase::generate(&mut os_rng()))?,
-        })
-    }
-
-    fn draft(&self, vault: VaultId, kind: SlotKind) -> SlotDraft {
-        let (root, kdf) = match kind {
-            SlotKind::Recovery => (&self.phrase, None),
-            _ => (&self.passphrase, Some(self.kdf.clone())),
-        };
-        let vault = vault.as_bytes();
-        SlotDraft {
-            kind,
-            name: kind.to_string(),
-            kem_public: Bytes::from(root.slot_secret(vault).public().as_bytes().as_slice()),
-            sign_public: Bytes::from(*root.signer(vault).public().as_bytes()),
-            kdf,
-            // EXPOSE: as a device that makes a vault does; it is a vault of this bench.
-            recovery_psk: root.recovery_psk(vault).map(|psk| SecretValue::new(psk.expose().to_vec())),
-        }
-    }
-}
-
-/// A device that keeps nothing on the disk.
-struct Member {
-    vault: VaultId,
-    identity: PublicKey,
-    device: DeviceId,
-    sign: SigningKey,
-    slot: SlotId,
-    seen: LogPosition,
-}
-
-impl Member {
-    /// As `strongroom_client::open::create` makes a vault, with factors that are stretched already.
-    fn found(socket: &Path, factors: &SharedFactors) -> Outcome<Self> {
-        let vault = match channel::ask_server(socket, &RelayHello::NewVault {})? {
-            RelayAnswer::NewVault { vault } => vault,
-            RelayAnswer::Refused(refusal) => return Err(refusal.into()),
-            _ => return Err("not an answer to new_vault".into()),
-        };
-        let keys = DeviceKeys::generate();
-        let founder = DeviceId(channel::new_request_id().0);
-        let speaker = Speaker::new(Role::Founder, founder.0, &keys.sign);
-        let mut connection = Connection::open(socket, vault, Expected::Unfounded, speaker)?;
-        let create = CreateRequest {
-            device_name: "laptop".to_owned(),
-            device_kem_public: Bytes::from(keys.kem.public().as_bytes().as_slice()),
-            slot: factors.draft(vault, SlotKind::Passphrase),
-            recovery: factors.draft(vault, SlotKind::Recovery),
-            wants_share: false,
-            device_time: clock::now(),
-        };
-        let DeviceAnswer::Created(created) = ask(&mut connection, &DeviceRequest::Create(Box::new(create)))? else {
-            return Err("not an answer to create".into());
-        };
-        let identity = PublicKey::from_bytes(&created.identity.0)?;
-        let seen = log::verify(&created.checkpoint, vault, &identity, &LogPosition::default())?;
-        let mut member = Self { vault, identity, device: created.device, sign: keys.sign, slot: SlotId([0; 16]), seen };
-        let DeviceAnswer::Slots { slots } = ask(&mut member.connect(socket)?, &DeviceRequest::SlotList {})? else {
-            return Err("not an answer to slot_list".into());
-        };
-        let slot = slots.iter().find(|slot| slot.kind == SlotKind::Passphrase);
-        member.slot = slot.ok_or("the vault has no passphrase")?.id;
-        Ok(member)
-    }
-
-    fn connect(&self, socket: &Path) -> Outcome<Connection> {
-        let speaker = Speaker::new(Role::Device, self.device.0, &self.sign);
-        Ok(Connection::open(socket, self.vault, Expected::Identity(&self.identity, 0), speaker)?)
-    }
-
-    fn status(&self, socket: &Path) -> Outcome<()> {
-        match ask(&mut self.connect(socket)?, &DeviceRequest::Status {})? {
-            DeviceAnswer::Status(_) => Ok(()),
-            _ => Err("not an answer to status".into()),
-        }
-    }
-
-    fn unlock(&mut self, socket: &Path, factors: &SharedFactors) -> Outcome<()> {
-        let secret = factors.passphrase.slot_secret(self.vault.as_bytes());
-        let request = UnlockRequest {
-            slot: self.slot,
-            // EXPOSE: as a device that unlocks does; it is a vault of this bench.
-            seed: SecretValue::new(secret.expose_seed().to_vec()),
-            seen: self.seen.clone(),
-            device_time: clock::now(),
-            open_secs: None,
-        };
-        let DeviceAnswer::Unlocked(unlocked) = ask(&mut self.connect(socket)?, &DeviceRequest::Unlock(request))? else {
-            return Err("not an answer to unlock".into());
-        };
-        self.seen = log::verify(&unlocked.checkpoint, self.vault, &self.identity, &self.seen)?;
-        Ok(())
-    }
-
-    fn confirm(&self, socket: &Path) -> Outcome<()> {
-        ask(&mut self.connect(socket)?, &DeviceRequest::LogConfirm(self.seen.clone())).map(drop)
-    }
-}
-
-fn ask(connection: &mut Connection, request: &DeviceRequest) -> Outcome<DeviceAnswer> {
-    let body = serde_json::value::to_raw_value(request)?;
-    let ask = Ask { id: channel::new_request_id(), fresh: None, credential: None, body, patience: PATIENCE };
-    Ok(connection.ask(&ask)?)
 }
 
 fn vault_processes(place: &Place) -> Vec<u32> {

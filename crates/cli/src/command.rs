@@ -13,6 +13,7 @@ use crate::failure::Failure;
 use crate::generate::Generate;
 use crate::grant::GrantCommand;
 use crate::guest::GuestCommand;
+use crate::host::HostCommand;
 use crate::import::{Export, Import};
 use crate::item::ItemCommand;
 use crate::mcp::Mcp;
@@ -23,7 +24,7 @@ use crate::shell::{Completions, Help, ManPages};
 use crate::uses::Use;
 use crate::vault::{Create, Lock, PassphraseCommand, PhraseCommand, SlotsCommand, Unlock, VaultCommand};
 use crate::{
-    approvals, audit, device, doctor, generate, grant, guest, import, item, mcp, own, serve, shell, uses, vault,
+    approvals, audit, device, doctor, generate, grant, guest, host, import, item, mcp, own, serve, shell, uses, vault,
 };
 
 /// A vault that uses your secrets without showing them
@@ -112,6 +113,9 @@ pub(crate) enum Command {
 
     /// Look at server, files and users, and say what to do
     Doctor,
+    /// Show how the host of this machine stands
+    #[command(subcommand)]
+    Host(HostCommand),
     /// Print completions for a shell
     Completions(Completions),
     /// Print or write man pages
@@ -211,6 +215,7 @@ fn dispatch(app: &App, command: &Command) -> Result<(), Failure> {
         Command::Audit(command) => audit::run(app, command),
         Command::Log(command) => audit::log(app, command),
         Command::Doctor => doctor::run(app),
+        Command::Host(command) => host::run(app, command),
         Command::Completions(args) => shell::completions(args),
         Command::Man(args) => shell::man(app, args),
         Command::Help(args) => shell::help(args),
@@ -258,7 +263,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Using secrets yourself", &["copy", "totp", "sign", "crypt", "exec"]),
     ("Letting others use them", &["guest", "grant", "approvals", "use", "mcp"]),
     ("What happened", &["audit", "log"]),
-    ("This machine", &["serve", "doctor", "completions", "man", "help"]),
+    ("This machine", &["serve", "host", "doctor", "completions", "man", "help"]),
 ];
 
 #[cfg(test)]

@@ -25,6 +25,7 @@ mod doctor;
 mod generate;
 mod grant;
 mod guest;
+mod host;
 mod import;
 mod item;
 mod mcp;

@@ -3,12 +3,13 @@
 //! In reading order: `programs` (where the built programs are), `place` (one machine: folders, server, transcript), `run` (one
 //! command), `api` (an HTTPS server that wants a key and echoes it), `processes` (killing and looking into them), `search`
 //! (finding a secret in whatever encoding it hides), `canaries` (secrets to look for), `mcp` (an
-//! agent).
+//! agent), `members` (many at once).
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod canaries;
 pub mod mcp;
+pub mod members;
 pub mod place;
 pub mod processes;
 pub mod programs;

@@ -101,6 +101,8 @@ const ELSEWHERE: &[&str] = &[
     "serve",
     "mcp",
     "doctor",
+    "host status",
+    "host metrics",
     "approvals watch",
     "audit check-proof",
     "devices join",

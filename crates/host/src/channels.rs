@@ -109,6 +109,11 @@ impl Channels {
         Some(number)
     }
 
+    /// How many are open.
+    pub(crate) fn len(&self) -> usize {
+        self.channels.len()
+    }
+
     pub(crate) fn number(&self, connection: ConnectionId) -> Option<u32> {
         self.channels.get(&connection).map(|channel| channel.number)
     }

@@ -30,6 +30,8 @@ pub struct HostConfig {
     pub stop_grace: Duration,
     /// When a crashed vault process is started again.
     pub restart: RestartPolicy,
+    /// When an idle vault process leaves.
+    pub memory: MemoryPolicy,
     /// Answers for names that are not asked of the system's resolver; for tests.
     #[cfg(feature = "danger")]
     pub danger_addresses: std::collections::HashMap<String, Vec<std::net::IpAddr>>,
@@ -49,6 +51,7 @@ impl HostConfig {
             vaults_max: 10_000,
             stop_grace: Duration::from_secs(5),
             restart: RestartPolicy::default(),
+            memory: MemoryPolicy::default(),
             #[cfg(feature = "danger")]
             danger_addresses: std::collections::HashMap::new(),
         }
@@ -117,6 +120,30 @@ impl Default for RestartPolicy {
             held: Duration::from_secs(60),
             held_max: Duration::from_secs(15 * 60),
             steady_after: Duration::from_secs(60),
+        }
+    }
+}
+
+/// When a vault process that holds no key and does nothing leaves: the next message starts another.
+#[derive(Clone, Copy, Debug)]
+pub struct MemoryPolicy {
+    /// How long it may be idle with nobody connected.
+    pub idle: Duration,
+    /// Processes at once; beyond that those leave that were used least recently.
+    pub processes_max: usize,
+    /// Bytes that must stay available on this machine; below that they leave as well.
+    pub reserve_bytes: u64,
+    /// How often that is looked at.
+    pub look_every: Duration,
+}
+
+impl Default for MemoryPolicy {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(15 * 60),
+            processes_max: 10_000,
+            reserve_bytes: 512 << 20,
+            look_every: Duration::from_secs(1),
         }
     }
 }

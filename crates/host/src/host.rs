@@ -1,18 +1,23 @@
 //! A host as a whole: started once, stopped once.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom_bus::log::{self, LogSafe};
 use strongroom_bus::{Bus, BusError, Filter, Topic};
 use strongroom_jail::{Promise, Stderr};
+use strongroom_wire::operate::{HostStatus, IsolationStatus};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
+use tokio::time::Instant;
 
 use crate::config::{HostConfig, Isolation};
+use crate::control;
 use crate::folders::{Folders, FoldersError};
 use crate::keeper::Keeper;
+use crate::life::{self, Lives};
 use crate::resolve::Resolver;
 use crate::route::{Connections, Router, Shared};
 use crate::zygote::Forker;
@@ -33,6 +38,9 @@ pub enum StartHostError {
         /// What is missing.
         missing: Vec<Promise>,
     },
+    /// The operator's socket cannot be made.
+    #[error("the socket for operators cannot be made in the data folder")]
+    Control(#[source] io::Error),
     /// The system refused something.
     #[error("the host could not be set up")]
     System(#[source] io::Error),
@@ -48,6 +56,14 @@ pub struct Host {
     routing: JoinHandle<()>,
     connections: Arc<Connections>,
     keeper: Keeper,
+    /// What runs for as long as it does.
+    beside: [AbortHandle; 2],
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.beside.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Host {
@@ -65,11 +81,12 @@ impl Host {
         let config = Arc::new(config);
         let stderr = if config.vault_stderr { Stderr::Inherit } else { Stderr::Null };
         let forker = Arc::new(Forker::new(config.vault_program.clone(), stderr));
-        let examined = examine(&keeper, &folders, &forker);
+        let missing: Arc<OnceLock<Vec<Promise>>> = Arc::default();
+        let examined = examine(&keeper, &folders, &forker, &missing);
         if config.required > Isolation::default() {
-            let missing = examined.await.map_err(StartHostError::System)?;
-            if Isolation::without(&missing) < config.required {
-                return Err(StartHostError::Isolation { missing });
+            let found = examined.await.map_err(StartHostError::System)?;
+            if Isolation::without(&found) < config.required {
+                return Err(StartHostError::Isolation { missing: found });
             }
         } else {
             // The first vault is started behind it.
@@ -77,6 +94,17 @@ impl Host {
         }
         let connections = Arc::new(Connections::default());
         let (stop, stopped) = watch::channel(false);
+        let count = Arc::new(AtomicUsize::new(count));
+        let lives: Arc<Lives> = Arc::default();
+        let listener = control::bind(&config.data_dir).map_err(StartHostError::Control)?;
+        let status = status(&count, &lives, &missing);
+        let (operators, room) = (
+            tokio::spawn(control::serve(listener, status)),
+            tokio::spawn({
+                let (lives, policy) = (Arc::clone(&lives), config.memory);
+                async move { lives.keep_within(policy).await }
+            }),
+        );
         let to_vault = bus.subscribe(Filter::every(Topic::ToVault)).await?;
         let shared = Shared {
             bus,
@@ -86,10 +114,12 @@ impl Host {
             forker,
             keeper: keeper.clone(),
             connections: Arc::clone(&connections),
+            lives,
             stop: stopped,
         };
         let routing = tokio::spawn(Router::new(Arc::new(shared), count).run(to_vault));
-        Ok(Self { stop, routing, connections, keeper })
+        let beside = [operators.abort_handle(), room.abort_handle()];
+        Ok(Self { stop, routing, connections, keeper, beside })
     }
 
     /// Closes every connection: the services that held them are gone.
@@ -98,10 +128,10 @@ impl Host {
     }
 
     /// Tells every vault to stop, waits for them, and kills those that do not.
-    pub async fn stop(self) {
+    pub async fn stop(mut self) {
         // Where nobody listens, the host has stopped.
         let _ = self.stop.send(true);
-        let _ = self.routing.await;
+        let _ = (&mut self.routing).await;
     }
 
     /// Whether the host has stopped by itself, which it does when the bus is gone.
@@ -114,21 +144,52 @@ impl Host {
     }
 }
 
+/// How this host stands, whenever it is asked.
+fn status(
+    vaults: &Arc<AtomicUsize>,
+    lives: &Arc<Lives>,
+    missing: &Arc<OnceLock<Vec<Promise>>>,
+) -> impl Fn() -> std::future::Ready<HostStatus> + Send + 'static {
+    let (vaults, lives, missing) = (Arc::clone(vaults), Arc::clone(lives), Arc::clone(missing));
+    let started = Instant::now();
+    move || {
+        let isolation = missing.get().map(|missing| IsolationStatus {
+            level: Isolation::without(missing).as_str().to_owned(),
+            missing: missing.iter().map(|promise| promise.as_str().to_owned()).collect(),
+        });
+        std::future::ready(HostStatus {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_secs: started.elapsed().as_secs(),
+            isolation,
+            vaults: vaults.load(Ordering::Relaxed) as u64,
+            memory_available_bytes: life::memory_available(),
+            counters: lives.counters(),
+            running: lives.all(),
+        })
+    }
+}
+
 /// Finds out, from a process that is forked for it, how far vault processes are set apart here, and writes it to the log.
 fn examine(
     keeper: &Keeper,
     folders: &Arc<Folders>,
     forker: &Arc<Forker>,
+    found: &Arc<OnceLock<Vec<Promise>>>,
 ) -> impl Future<Output = io::Result<Vec<Promise>>> + use<> {
     let (keeper, folders, forker) = (keeper.clone(), Arc::clone(folders), Arc::clone(forker));
+    let found = Arc::clone(found);
     async move {
         let examined = keeper.run(move || crate::process::examine(&folders, &forker)).await;
         let missing = examined.map_err(|_| io::ErrorKind::Other.into()).flatten();
         match &missing {
-            Ok(missing) => log::info(
-                "isolation",
-                &[("level", &Isolation::without(missing).as_str()), ("missing", &Words(missing))],
-            ),
+            Ok(missing) => {
+                log::info(
+                    "isolation",
+                    &[("level", &Isolation::without(missing).as_str()), ("missing", &Words(missing))],
+                );
+                let _ = found.set(missing.clone());
+            }
             Err(error) => log::warn("isolation_unknown", &[("kind", &error.kind())]),
         }
         missing

@@ -21,13 +21,16 @@ mod resolve;
 mod tunnel;
 mod tunnels;
 
+mod control;
 mod folders;
 mod keeper;
+mod life;
 mod share;
 mod zygote;
 
 pub use address::{Reach, reach};
-pub use config::{HostConfig, Isolation, RestartPolicy, ServicesProgram};
+pub use config::{HostConfig, Isolation, MemoryPolicy, RestartPolicy, ServicesProgram};
+pub use control::control_socket;
 pub use folders::FoldersError;
 pub use host::{Host, StartHostError};
 pub use serve::{ServeError, run_until_signal};

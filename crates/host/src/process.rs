@@ -128,6 +128,11 @@ impl Process {
         self.wait(LEAVE).await
     }
 
+    /// Its number, as this host sees it; 0 where it is gone.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.pid()
+    }
+
     fn kill(&self) {
         self.child.kill();
     }

@@ -13,6 +13,7 @@ use crate::channels::{Everybody, Flow};
 use crate::config::HostConfig;
 use crate::folders::{CreateVaultError, Folders};
 use crate::keeper::Keeper;
+use crate::life::Lives;
 use crate::resolve::Resolver;
 use crate::vault::{Ask, VaultTask};
 use crate::zygote::Forker;
@@ -26,6 +27,7 @@ pub(crate) struct Shared<B> {
     pub(crate) keeper: Keeper,
     pub(crate) resolver: Resolver,
     pub(crate) connections: Arc<Connections>,
+    pub(crate) lives: Arc<Lives>,
     pub(crate) stop: watch::Receiver<bool>,
 }
 
@@ -85,8 +87,7 @@ pub(crate) struct Router<B> {
 }
 
 impl<B: Bus> Router<B> {
-    pub(crate) fn new(shared: Arc<Shared<B>>, count: usize) -> Self {
-        let count = Arc::new(AtomicUsize::new(count));
+    pub(crate) fn new(shared: Arc<Shared<B>>, count: Arc<AtomicUsize>) -> Self {
         Self {
             shared,
             vaults: HashMap::new(),

@@ -12,6 +12,7 @@ use tokio::time::{Duration, Instant};
 use crate::channels::{Channels, Flow, Whose};
 use crate::crashes::Crashes;
 use crate::host::Words;
+use crate::life::Place;
 use crate::process::{Ended, Misbehaved, Process, missing};
 use crate::resolve::Resolver;
 use crate::route::{Shared, stopped};
@@ -40,20 +41,36 @@ pub(crate) struct VaultTask<B> {
 
 /// A running process and everything that ends with it.
 struct Running {
+    place: Place,
     process: Process,
     channels: Channels,
     tunnels: Tunnels,
     phase: Phase,
+    /// When it was asked for.
+    asked: Instant,
     open: bool,
+    busy: bool,
     notices: Notices,
 }
 
 /// What is awaited by when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Starting { until: Instant },
+    Starting {
+        until: Instant,
+    },
     Ready,
-    Stopping { until: Instant },
+    /// `evicted`: to make room, so that whoever comes now waits for the next process instead of being refused.
+    Stopping {
+        until: Instant,
+        evicted: bool,
+    },
+}
+
+impl Phase {
+    fn is_evicted(self) -> bool {
+        matches!(self, Self::Stopping { evicted: true, .. })
+    }
 }
 
 enum Event {
@@ -61,6 +78,7 @@ enum Event {
     Ask(Ask),
     TunnelEnded,
     Stop,
+    Evict,
 }
 
 /// Why a process is not running any more, or should not be.
@@ -119,13 +137,21 @@ impl<B: Bus> VaultTask<B> {
             return None;
         }
         let shared = &self.shared;
+        let place = shared.lives.enter(self.id);
+        let asked = Instant::now();
         match Process::start(self.id, &shared.config, &shared.folders, &shared.forker, &shared.keeper).await {
             Ok(process) => Some(Running {
+                place: {
+                    place.started(process.pid());
+                    place
+                },
+                asked,
                 tunnels: Tunnels::new(process.outbox.clone(), self.resolver.clone()),
                 process,
                 channels: Channels::default(),
                 phase: Phase::Starting { until: Instant::now() + READY_TIMEOUT },
                 open: false,
+                busy: false,
                 notices: Notices::default(),
             }),
             Err(code) => {
@@ -142,26 +168,33 @@ impl<B: Bus> VaultTask<B> {
         loop {
             let event = tokio::select! {
                 message = running.process.next() => Event::Message(message),
-                ask = next_ask(&mut self.asks, &outbox) => Event::Ask(ask),
+                ask = next_ask(&mut self.asks, &outbox), if !running.phase.is_evicted() => Event::Ask(ask),
                 () = running.tunnels.ended() => Event::TunnelEnded,
                 () = until(running.phase) => return Over::TooLate,
                 // It is gone, or has not read for long.
                 () = outbox.ended() => return Over::Left,
                 () = stopped(&mut stop), if !matches!(running.phase, Phase::Stopping { .. }) => Event::Stop,
+                () = running.place.evicted(), if running.phase == Phase::Ready => Event::Evict,
             };
             let outcome = match event {
                 Event::Message(message) => self.messages(running, message).await,
                 Event::Ask(ask) => self.asks(running, ask).await,
                 Event::TunnelEnded => Ok(()),
-                Event::Stop => {
-                    running.phase = Phase::Stopping { until: Instant::now() + self.shared.config.stop_grace };
-                    running.process.tell(&ToVault::Stop).map_err(Over::from)
-                }
+                Event::Stop => self.stop(running, false),
+                // What was said of it may be older than what it does now.
+                Event::Evict if running.open || running.busy => Ok(()),
+                Event::Evict => self.stop(running, true),
             };
             if let Err(over) = outcome {
                 return over;
             }
         }
+    }
+
+    fn stop(&self, running: &mut Running, evicted: bool) -> Result<(), Over> {
+        running.phase = Phase::Stopping { until: Instant::now() + self.shared.config.stop_grace, evicted };
+        running.place.draining(evicted);
+        Ok(running.process.tell(&ToVault::Stop)?)
     }
 
     /// The message that came, and those that came with it.
@@ -194,6 +227,7 @@ impl<B: Bus> VaultTask<B> {
                     running.phase = Phase::Ready;
                 }
                 running.open = ready.state.open;
+                running.place.is_up(running.open, running.asked.elapsed());
                 let Some(missing) = missing(&ready) else { return Err(Misbehaved("promise_is_no_word").into()) };
                 let values: [(&str, &dyn log::LogSafe); 3] =
                     [("vault", &self.id), ("open", &running.open), ("missing", &Words(&missing))];
@@ -207,6 +241,8 @@ impl<B: Bus> VaultTask<B> {
             FromVault::TunnelEnd(id) => running.tunnels.end(id)?,
             FromVault::TunnelClose(id) => running.tunnels.close(id)?,
             FromVault::State(state) => {
+                running.busy = state.busy;
+                running.place.state(state.open, state.busy);
                 if state.open != running.open {
                     running.open = state.open;
                     running.notices.count()?;
@@ -275,6 +311,7 @@ impl<B: Bus> VaultTask<B> {
             Ask::Data(envelope) => {
                 // None: the channel was closed by the vault, and the two messages crossed.
                 let Some(number) = running.channels.number(envelope.connection) else { return Ok(()) };
+                running.place.used(running.channels.len());
                 let cost = envelope.window_cost();
                 running.process.tell_channel_data(number, &envelope.payload)?;
                 if let Some(again) = running.channels.handed(envelope.connection, cost) {
@@ -285,6 +322,7 @@ impl<B: Bus> VaultTask<B> {
             Ask::Close(connection) => {
                 self.shared.forget(connection);
                 if let Some(number) = running.channels.close(connection) {
+                    running.place.used(running.channels.len());
                     running.process.tell(&ToVault::ChannelClosed(number))?;
                 }
             }
@@ -301,6 +339,7 @@ impl<B: Bus> VaultTask<B> {
             self.refuse(connection, Code::Busy.into()).await;
             return Ok(());
         };
+        running.place.used(running.channels.len());
         running.process.tell(&ToVault::ChannelOpen(number))?;
         self.publish(Topic::ToDevice, connection, Kind::Accepted, Vec::new()).await;
         Ok(())
@@ -308,7 +347,8 @@ impl<B: Bus> VaultTask<B> {
 
     /// Clears up after a process.
     async fn end(&mut self, running: Running, over: Over) -> Deleted {
-        let Running { process, mut channels, tunnels, phase, .. } = running;
+        // Its place is given up last, with whatever is under way for it.
+        let Running { place, process, mut channels, tunnels, phase, .. } = running;
         drop(tunnels);
         let ended = match over {
             Over::Left => process.reap().await,
@@ -331,6 +371,7 @@ impl<B: Bus> VaultTask<B> {
         if ended.in_order || matches!(phase, Phase::Stopping { .. }) {
             log::info("vault_stopped", &[("vault", &self.id), ("in_order", &ended.in_order)]);
         } else {
+            place.crashed();
             self.crashed(ended).await;
         }
         Deleted(false)
@@ -419,7 +460,7 @@ async fn next_ask(asks: &mut mpsc::UnboundedReceiver<Ask>, outbox: &Outbox) -> A
 
 async fn until(phase: Phase) {
     match phase {
-        Phase::Starting { until } | Phase::Stopping { until } => tokio::time::sleep_until(until).await,
+        Phase::Starting { until } | Phase::Stopping { until, .. } => tokio::time::sleep_until(until).await,
         Phase::Ready => std::future::pending().await,
     }
 }

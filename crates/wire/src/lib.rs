@@ -16,6 +16,7 @@ pub mod guest;
 pub mod host;
 pub mod ids;
 pub mod items;
+pub mod operate;
 pub mod policy;
 pub mod reference;
 pub mod relay;
