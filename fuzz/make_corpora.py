@@ -36,6 +36,12 @@ def wire():
     hello = [{"ping": {}}, {"new_vault": {}}, {"relay": {"vault": ID}}]
     hello += [{"pong": {"version": "0.1.0"}}, {"relay": {}}, {"refused": {"code": "vault_unknown"}}]
     leaf = b"\x01" + bytes(16)
+    running = {"vault": ID, "life": "locked", "busy": False, "channels": 1, "pid": 9, "since_secs": 1, "used_secs": 0}
+    operate = [{"status": {}}, {
+        "version": "0.1.0", "pid": 8, "uptime_secs": 1, "vaults": 1, "memory_available_bytes": 1,
+        "isolation": {"level": "spaces", "missing": ["own_user"]},
+        "counters": {"started": 1, "crashed": 0, "evicted": 0, "start_us": 4000}, "running": [running],
+    }]
     return {
         "wire_messages": [b"\x02" + framed(b"") + framed(b"a") + framed(b"hello"), b"\x05" + framed(b"x" * 65)],
         "wire_frame": [
@@ -54,9 +60,12 @@ def wire():
             b"\x06" + number(1) + b"tls",
             b"\x07" + number(1) + number(65536),
             b"\x0a",
+            b"\x0b",
+            b"\x0c",
         ],
         "wire_from_vault": [
             b"\x00" + text({"version": "0.1.0", "state": {"open": False, "busy": False}}),
+            b"\x00" + text({"version": "0.1.0", "state": {"open": False, "busy": False}, "missing": ["own_user"]}),
             b"\x01" + number(1) + b"sealed",
             b"\x03" + number(1) + text({"to": "api.example:8443", "allow_private": False}),
             b"\x05" + number(1) + number(65536),
@@ -64,6 +73,7 @@ def wire():
             b"\x09" + text({"event": "vault.unlock_refused"}),
             b"\x0a",
         ],
+        "wire_operate": [json.dumps(body) for body in operate],
         "wire_relay": [json.dumps(body) for body in hello],
         "wire_envelope": [head + body + "}" for body in device[:4] + guest[:3]],
         "wire_device_request": device,

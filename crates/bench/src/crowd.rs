@@ -84,7 +84,8 @@ pub(crate) fn figures(count: usize) -> Outcome<Vec<Figure>> {
         ]
     };
     let mut figures = vec![memory, busy];
-    let shared = "Besides the floor's exec there are relocations of a larger program, its jail, and the channel's three messages.";
+    let shared = "A process is forked, set apart and jailed, reads its header, and answers the channel's three messages, which the floor \
+                  does not; the floor is started by an exec.";
     figures.extend(start("status of a locked vault", &first_status, shared));
     let durable = format!("{shared} An unlock replaces the header several times, durably: {header:.1} ms each here.");
     figures.extend(start("unlock with a derived key", &first_unlock, &durable));

@@ -56,13 +56,13 @@ fn root_gives_each_vault_a_user_of_its_own() {
     for folder in fs::read_dir(place.path("data/vaults")).expect("vaults").flatten() {
         let folder = folder.path();
         let owner = fs::metadata(&folder).expect("a folder").uid();
-        assert!(owner >= 0x7000_0000, "{owner}");
+        assert!(owner >= 0x7800_0000, "{owner}");
         owners.insert(owner);
         for file in ["header.a", "header.b", "vault.db", "chains"] {
             assert_eq!(fs::metadata(folder.join(file)).expect("its files").uid(), owner, "{file}");
         }
     }
-    assert_eq!(owners.into_iter().filter(|owner| *owner >= 0x7000_0000).count(), 2);
+    assert_eq!(owners.into_iter().filter(|owner| *owner >= 0x7800_0000).count(), 2);
 }
 
 #[test]

@@ -129,6 +129,8 @@ impl Default for RestartPolicy {
 pub struct MemoryPolicy {
     /// How long it may be idle with nobody connected.
     pub idle: Duration,
+    /// What was used a moment ago stays, however short memory is.
+    pub spare: Duration,
     /// Processes at once; beyond that those leave that were used least recently.
     pub processes_max: usize,
     /// Bytes that must stay available on this machine; below that they leave as well.
@@ -141,6 +143,7 @@ impl Default for MemoryPolicy {
     fn default() -> Self {
         Self {
             idle: Duration::from_secs(15 * 60),
+            spare: Duration::from_secs(30),
             processes_max: 10_000,
             reserve_bytes: 512 << 20,
             look_every: Duration::from_secs(1),

@@ -1,12 +1,14 @@
 //! What a host has on the disk: `<data>/vaults/<vault id>/`, `<shares>/<vault id>.share`, and a lock.
 
+use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use strongroom_bus::log;
@@ -43,8 +45,8 @@ pub enum FoldersError {
 pub(crate) struct Folders {
     vaults: PathBuf,
     shares: PathBuf,
-    /// The user of the next vault's process.
-    next_user: AtomicU32,
+    users: Mutex<Users>,
+    gives_users: AtomicBool,
     /// Held until the process ends.
     _lock: File,
 }
@@ -70,8 +72,9 @@ impl Folders {
         if shares.starts_with(&data) {
             return Err(FoldersError::SharesInside);
         }
-        let next_user = next_user(&vaults).map_err(unusable("folder of vaults"))?;
-        let folders = Self { vaults, shares, next_user: AtomicU32::new(next_user), _lock: lock };
+        let users = Mutex::new(Users::read(&vaults).map_err(unusable("folder of vaults"))?);
+        let gives_users = AtomicBool::new(rustix::process::geteuid().is_root());
+        let folders = Self { vaults, shares, users, gives_users, _lock: lock };
         folders.finish_deletions();
         Ok(folders)
     }
@@ -81,24 +84,19 @@ impl Folders {
         self.vaults.join(vault.to_string())
     }
 
-    /// A vault's folder as its process gets it, and the user that the process runs as, where this host is root: the folder's
-    /// owner, which is nobody else's.
+    /// A vault's folder as its process gets it, and the user that the process runs as, where this host may give it one: the
+    /// folder's owner, which is no other vault's.
     pub(crate) fn for_process(&self, vault: VaultId) -> io::Result<(OwnedFd, Option<(u32, u32)>)> {
         let folder = open_folder(CWD, self.of(vault))?;
-        if !rustix::process::geteuid().is_root() {
+        if !self.gives_users() {
+            take_back(&folder)?;
             return Ok((folder, None));
         }
         let owner = rustix::fs::fstat(&folder)?.st_uid;
-        let user = match USERS.contains(&owner) {
-            true => owner,
-            // New, or of a host that was not root.
-            false => self.next_user.fetch_add(1, Ordering::Relaxed),
-        };
-        if !USERS.contains(&user) {
-            return Err(io::Error::other("there is no user left for a vault"));
-        }
+        let user =
+            self.users().of(vault, owner).ok_or_else(|| io::Error::other("there is no user left for a vault"))?;
         // Each time: files that were put back from a copy may be somebody else's.
-        give(&folder, user)?;
+        give(&folder, user, FOLDERS_DEEP)?;
         Ok((folder, Some((user, user))))
     }
 
@@ -107,11 +105,29 @@ impl Folders {
         let path = self.vaults.with_file_name("examined");
         private_folder(&path)?;
         let folder = open_folder(CWD, &path)?;
-        let user = rustix::process::geteuid().is_root().then_some((USERS.start, USERS.start));
-        if user.is_some() {
-            give(&folder, USERS.start)?;
+        if self.gives_users() && give(&folder, USERS.start, 0).is_err() {
+            // Root of a user name space, or without the right to: it has no users to give.
+            self.give_no_users();
         }
-        Ok((folder, user))
+        if !self.gives_users() {
+            take_back(&folder)?;
+        }
+        Ok((folder, self.gives_users().then_some((USERS.start, USERS.start))))
+    }
+
+    /// Whether each vault process runs as a user of its own.
+    pub(crate) fn gives_users(&self) -> bool {
+        self.gives_users.load(Ordering::Relaxed)
+    }
+
+    /// From now on vault processes run as this host's user.
+    pub(crate) fn give_no_users(&self) {
+        self.gives_users.store(false, Ordering::Relaxed);
+    }
+
+    fn users(&self) -> MutexGuard<'_, Users> {
+        // No code panics between two halves of a change.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether there is such a vault.
@@ -153,7 +169,7 @@ impl Folders {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => sync_folder(&self.vaults)?,
         }
-        match fs::remove_dir_all(&doomed) {
+        match remove_all(&doomed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => sync_folder(&self.vaults),
         }
@@ -165,7 +181,7 @@ impl Folders {
         for entry in
             entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().starts_with(DOOMED.as_bytes()))
         {
-            let removed = fs::remove_dir_all(entry.path()).is_ok();
+            let removed = remove_all(&entry.path()).is_ok();
             log::info("deletion_finished", &[("removed", &removed)]);
         }
     }
@@ -194,25 +210,61 @@ fn private_folder(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// The user after those of all vaults. One whose vault was deleted comes again only after a start at which no higher one is left.
-fn next_user(vaults: &Path) -> io::Result<u32> {
-    let owners = fs::read_dir(vaults)?.flatten().filter_map(|entry| Some(entry.metadata().ok()?.uid()));
-    Ok(owners.filter(|owner| USERS.contains(owner)).max().map_or(USERS.start + 1, |owner| owner + 1))
+/// Which vault has which user.
+#[derive(Debug)]
+struct Users {
+    of: HashMap<u32, VaultId>,
+    /// The next one. One whose vault was deleted comes again only after a start at which no higher one is left.
+    next: u32,
 }
 
-/// Gives a folder and everything in it to a user. The folder last: one that is only half given is given again. A vault process
-/// makes no links and no devices, and whoever else wrote here was this host.
-fn give(folder: &OwnedFd, user: u32) -> io::Result<()> {
+impl Users {
+    fn read(vaults: &Path) -> io::Result<Self> {
+        let mut of = HashMap::new();
+        for entry in fs::read_dir(vaults)?.flatten() {
+            let (Some(vault), Ok(found)) = (vault_of(&entry.path()), entry.metadata()) else { continue };
+            if USERS.contains(&found.uid()) {
+                // Of two with one user, put back from copies perhaps, the second gets another.
+                of.entry(found.uid()).or_insert(vault);
+            }
+        }
+        let next = of.keys().max().map_or(USERS.start, |highest| *highest) + 1;
+        Ok(Self { of, next })
+    }
+
+    /// The user of a vault whose folder has this owner; a new one, where the owner is none of ours or another vault's.
+    fn of(&mut self, vault: VaultId, owner: u32) -> Option<u32> {
+        let known = self.of.get(&owner);
+        if known == Some(&vault) || known.is_none() && owner > USERS.start && USERS.contains(&owner) {
+            self.of.insert(owner, vault);
+            return Some(owner);
+        }
+        let user = Some(self.next).filter(|user| USERS.contains(user))?;
+        self.next += 1;
+        self.of.insert(user, vault);
+        Some(user)
+    }
+}
+
+/// Gives a folder and what is in it to a user. The folder last: one that is only half given is given again. What a vault never
+/// makes is refused: a vault process that was taken over could make folders without end. It makes no links and no devices.
+fn give(folder: &OwnedFd, user: u32, deep: u32) -> io::Result<()> {
     let (uid, gid) = (Some(Uid::from_raw(user)), Some(Gid::from_raw(user)));
+    let mut entries = 0;
     for entry in Dir::read_from(folder)? {
         let entry = entry?;
         let name = entry.file_name();
         if name == c"." || name == c".." {
             continue;
         }
+        entries += 1;
         let found = rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if FileType::from_raw_mode(found.st_mode) == FileType::Directory {
-            give(&open_folder(folder, name)?, user)?;
+        let is_folder = FileType::from_raw_mode(found.st_mode) == FileType::Directory;
+        if entries > ENTRIES_MAX || is_folder && deep == 0 {
+            return Err(io::Error::other("a vault's folder holds what no vault makes"));
+        }
+        if is_folder {
+            give(&open_folder(folder, name)?, user, deep - 1)?;
         } else if found.st_uid != user {
             rustix::fs::chownat(folder, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)?;
         }
@@ -221,6 +273,45 @@ fn give(folder: &OwnedFd, user: u32) -> io::Result<()> {
         return Ok(());
     }
     Ok(rustix::fs::fchown(folder, uid, gid)?)
+}
+
+/// A folder that was given away, by a host with more rights, is this user's own again: a vault process that runs as this user has
+/// no rights beyond it.
+fn take_back(folder: &OwnedFd) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    if rustix::fs::fstat(folder)?.st_uid == own { Ok(()) } else { give(folder, own, FOLDERS_DEEP) }
+}
+
+/// Removes a folder with everything in it, however deep: what lies deeper is moved up first, so that no path and no stack grows
+/// with what a vault process made.
+fn remove_all(top: &Path) -> io::Result<()> {
+    let mut moved = 0_u64;
+    loop {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(top)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() { folders.push(entry.path()) } else { fs::remove_file(entry.path())? }
+        }
+        if folders.is_empty() {
+            return fs::remove_dir(top);
+        }
+        for folder in folders {
+            for entry in fs::read_dir(&folder)? {
+                let entry = entry?;
+                if entry.file_type()?.is_dir() {
+                    moved += 1;
+                    // A name that is not taken: none of ours, and counted.
+                    while top.join(format!("{DOOMED}{moved}")).symlink_metadata().is_ok() {
+                        moved += 1;
+                    }
+                    fs::rename(entry.path(), top.join(format!("{DOOMED}{moved}")))?;
+                } else {
+                    fs::remove_file(entry.path())?;
+                }
+            }
+            fs::remove_dir(&folder)?;
+        }
+    }
 }
 
 fn open_folder(at: impl AsFd, path: impl rustix::path::Arg) -> io::Result<OwnedFd> {
@@ -259,8 +350,13 @@ fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// The users of vault processes: numbers that no distribution, container or directory service gives out by itself.
-const USERS: Range<u32> = 0x7000_0000..0x7010_0000;
+/// The users of vault processes: numbers that no distribution, container or directory service gives out by itself (systemd's
+/// `UIDS-GIDS`, SSSD's default range). The first is for processes that are only examined.
+const USERS: Range<u32> = 0x7800_0000..0x7810_0000;
+/// Folders inside a vault's own: that of its chains.
+const FOLDERS_DEEP: u32 = 1;
+/// Entries of one folder: a vault has some, and a chain for each device.
+const ENTRIES_MAX: u32 = 4_096;
 /// How the folder of a vault begins while it is being removed; no vault id does.
 const DOOMED: &str = ".deleted-";
 
@@ -342,6 +438,39 @@ mod tests {
         let third = VaultId([7; 16]);
         folders.create(third).expect("made");
         assert!(![first, user(&folders, other)].contains(&user(&folders, third)));
+        // A copy that has the user of another vault gets one of its own.
+        give(&open_folder(CWD, folders.of(third)).expect("there"), first, 0).expect("given");
+        drop(folders);
+        let folders = open();
+        let users = [user(&folders, VAULT), user(&folders, other), user(&folders, third)];
+        assert_eq!(users.iter().collect::<std::collections::BTreeSet<_>>().len(), 3);
+    }
+
+    #[test]
+    fn what_no_vault_makes_is_refused_and_removed_however_deep() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
+        folders.create(VAULT).expect("made");
+        let mut deep = open_folder(CWD, folders.of(VAULT)).expect("there");
+        for _ in 0..2_500 {
+            rustix::fs::mkdirat(&deep, "d", Mode::RWXU).expect("made");
+            rustix::fs::openat(&deep, "f", OFlags::CREATE | OFlags::WRONLY, Mode::RWXU).expect("made");
+            deep = open_folder(&deep, "d").expect("there");
+        }
+        drop(deep);
+        if folders.gives_users() {
+            assert!(folders.for_process(VAULT).is_err());
+        }
+        folders.delete(VAULT).expect("deleted");
+        assert_eq!(fs::read_dir(&folders.vaults).expect("there").count(), 0);
+        // Wide as well.
+        folders.create(VAULT).expect("made");
+        for number in 0..=ENTRIES_MAX {
+            fs::write(folders.of(VAULT).join(number.to_string()), "").expect("made");
+        }
+        if folders.gives_users() {
+            assert!(folders.for_process(VAULT).is_err());
+        }
     }
 
     #[test]

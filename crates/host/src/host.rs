@@ -38,9 +38,6 @@ pub enum StartHostError {
         /// What is missing.
         missing: Vec<Promise>,
     },
-    /// The operator's socket cannot be made.
-    #[error("the socket for operators cannot be made in the data folder")]
-    Control(#[source] io::Error),
     /// The system refused something.
     #[error("the host could not be set up")]
     System(#[source] io::Error),
@@ -96,10 +93,17 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let count = Arc::new(AtomicUsize::new(count));
         let lives: Arc<Lives> = Arc::default();
-        let listener = control::bind(&config.data_dir).map_err(StartHostError::Control)?;
         let status = status(&count, &lives, &missing);
+        let listener = control::bind(&config.data_dir).inspect_err(|error| {
+            // Vaults are served all the same.
+            log::warn("operators_cannot_ask", &[("kind", &error.kind())]);
+        });
         let (operators, room) = (
-            tokio::spawn(control::serve(listener, status)),
+            tokio::spawn(async move {
+                if let Ok(listener) = listener {
+                    control::serve(listener, status).await;
+                }
+            }),
             tokio::spawn({
                 let (lives, policy) = (Arc::clone(&lives), config.memory);
                 async move { lives.keep_within(policy).await }
@@ -177,11 +181,12 @@ fn examine(
     forker: &Arc<Forker>,
     found: &Arc<OnceLock<Vec<Promise>>>,
 ) -> impl Future<Output = io::Result<Vec<Promise>>> + use<> {
-    let (keeper, folders, forker) = (keeper.clone(), Arc::clone(folders), Arc::clone(forker));
+    let (folders, forker) = (Arc::clone(folders), Arc::clone(forker));
     let found = Arc::clone(found);
+    // Before any vault: it finds out whether vaults get users of their own.
+    let examined = keeper.run(move || crate::process::examine(&folders, &forker));
     async move {
-        let examined = keeper.run(move || crate::process::examine(&folders, &forker)).await;
-        let missing = examined.map_err(|_| io::ErrorKind::Other.into()).flatten();
+        let missing = examined.await.map_err(|_| io::ErrorKind::Other.into()).flatten();
         match &missing {
             Ok(missing) => {
                 log::info(

@@ -30,17 +30,20 @@ impl Keeper {
         Ok(Self(sender))
     }
 
-    /// Runs `job` on the thread, after those before it.
-    pub(crate) async fn run<T: Send + 'static>(
+    /// Runs `job` on the thread, after those before it: its place is taken now, not when the future is awaited.
+    pub(crate) fn run<T: Send + 'static, J: FnOnce() -> T + Send + 'static>(
         &self,
-        job: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, JobPanicked> {
+        job: J,
+    ) -> impl Future<Output = Result<T, JobPanicked>> + Send + use<T, J> {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move || {
             // Whoever asked may have gone away.
             let _ = answer.send(job());
         });
-        self.0.send(job).map_err(|_| JobPanicked)?;
-        answered.await.map_err(|_| JobPanicked)
+        let sent = self.0.send(job).map_err(|_| JobPanicked);
+        async move {
+            sent?;
+            answered.await.map_err(|_| JobPanicked)
+        }
     }
 }

@@ -101,11 +101,12 @@ impl Lives {
         let mut idle: Vec<(bool, Instant, &Entry)> = vaults
             .values()
             .filter(|entry| entry.life == Life::Locked && !entry.busy)
+            .filter(|entry| now.saturating_duration_since(entry.used) >= policy.spare)
             .map(|entry| (entry.channels > 0, entry.used, entry))
             .collect();
         // Those that somebody is connected to come last.
         idle.sort_by_key(|(connected, used, _)| (*connected, *used));
-        let running = vaults.values().filter(|entry| entry.pid != 0).count();
+        let running = vaults.values().filter(|entry| entry.pid != 0 && entry.life != Life::Draining).count();
         let too_many = running.saturating_sub(policy.processes_max);
         let short = available.is_some_and(|available| available < policy.reserve_bytes);
         let wanted = too_many.max(if short { EVICTED_AT_ONCE } else { 0 });
@@ -169,13 +170,22 @@ impl Place {
     /// Its process was told to leave.
     pub(crate) fn draining(&self, for_memory: bool) {
         if for_memory {
-            self.lives.count.evicted.fetch_add(1, Ordering::Relaxed);
             log::info("vault_evicted", &[("vault", &self.vault)]);
         }
         self.change(|entry| {
             entry.life = Life::Draining;
             entry.since = Instant::now();
         });
+    }
+
+    /// Its process was told to leave, and has something to do.
+    pub(crate) fn stays(&self) {
+        self.change(|entry| entry.life = Life::Starting);
+    }
+
+    /// Its process left to make room.
+    pub(crate) fn made_room(&self) {
+        self.lives.count.evicted.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Its process crashed.
@@ -217,7 +227,12 @@ mod tests {
     use super::*;
 
     fn policy(processes_max: usize) -> MemoryPolicy {
-        MemoryPolicy { processes_max, reserve_bytes: 1 << 30, ..MemoryPolicy::default() }
+        MemoryPolicy {
+            processes_max,
+            reserve_bytes: 1 << 30,
+            spare: Duration::from_millis(500),
+            ..MemoryPolicy::default()
+        }
     }
 
     fn is_evicted(place: &Place) -> bool {
@@ -250,6 +265,9 @@ mod tests {
         lives.look(policy(4), Some(2 << 30));
         assert!(is_evicted(&older));
         assert!([&open, &busy, &connected, &newer].into_iter().all(|place| !is_evicted(place)), "one was too many");
+        lives.look(policy(5), Some(1 << 20));
+        assert!(!is_evicted(&newer), "it was used a moment ago");
+        tokio::time::advance(Duration::from_secs(1)).await;
         lives.look(policy(5), Some(1 << 20));
         assert!([&connected, &older, &newer].into_iter().all(is_evicted), "memory is short");
         assert!(!is_evicted(&open) && !is_evicted(&busy));

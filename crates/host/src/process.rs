@@ -179,20 +179,21 @@ impl VaultChild {
         let _ = rustix::process::pidfd_send_signal(&self.handle, Signal::KILL);
     }
 
-    /// Waits for its end, and says whether it left by itself with the exit code 0. Dropping the future loses nothing.
+    /// Waits for its end, and says whether it left by itself with the exit code 0. Dropping the future loses nothing. It takes no
+    /// thread and no descriptor: both may have run out, and that may be why it ends.
     async fn ended(&mut self) -> bool {
-        if let Ok(handle) = self.handle.try_clone() {
-            let only_wait = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            // What came of it is asked below.
-            let _ = tokio::task::spawn_blocking(move || waitid(WaitId::PidFd(handle.as_fd()), only_wait)).await;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG) {
+                Ok(None) => {}
+                status => {
+                    self.reaped = true;
+                    return matches!(status, Ok(Some(status)) if status.exit_status() == Some(0));
+                }
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_millis(50));
         }
-        self.reap()
-    }
-
-    fn reap(&mut self) -> bool {
-        self.reaped = true;
-        let status = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
-        matches!(status, Ok(Some(status)) if status.exit_status() == Some(0))
     }
 }
 
@@ -201,7 +202,7 @@ impl Drop for VaultChild {
         if !self.reaped {
             self.kill();
             // It ends at the signal; nothing more can be done about one that does not.
-            self.reap();
+            let _ = waitid(WaitId::PidFd(self.handle.as_fd()), WaitIdOptions::EXITED);
         }
     }
 }
@@ -234,7 +235,19 @@ fn launch(
 
 /// The promises that a process which is started now would miss. On the keeper's thread.
 pub(crate) fn examine(folders: &Folders, forker: &Forker) -> io::Result<Vec<Promise>> {
-    let (_child, mut ours) = fork(forker, folders.for_examination()?, &[])?;
+    // With a user of its own a process needs its folder for a root: it may not walk the folders above.
+    let with_user = folders.for_examination().and_then(|place| {
+        let needed: &[Promise] = if place.1.is_some() { &[Promise::OwnMounts] } else { &[] };
+        fork(forker, place, needed)
+    });
+    let (_child, mut ours) = match with_user {
+        Err(error) if folders.gives_users() => {
+            log::warn("no_users_for_vaults", &[("kind", &error.kind())]);
+            folders.give_no_users();
+            fork(forker, folders.for_examination()?, &[])?
+        }
+        forked => forked?,
+    };
     ours.set_read_timeout(Some(EXAMINATION))?;
     ours.write_all(&with_length(&ToVault::Examine.encode()))?;
     let mut messages = Messages::new(limits::HOST_MESSAGE_BYTES_MAX);

@@ -194,7 +194,8 @@ impl<B: Bus> VaultTask<B> {
     fn stop(&self, running: &mut Running, evicted: bool) -> Result<(), Over> {
         running.phase = Phase::Stopping { until: Instant::now() + self.shared.config.stop_grace, evicted };
         running.place.draining(evicted);
-        Ok(running.process.tell(&ToVault::Stop)?)
+        // One that is to make room may have begun something since it was looked at, and then stays.
+        Ok(running.process.tell(if evicted { &ToVault::Leave } else { &ToVault::Stop })?)
     }
 
     /// The message that came, and those that came with it.
@@ -242,6 +243,10 @@ impl<B: Bus> VaultTask<B> {
             FromVault::TunnelClose(id) => running.tunnels.close(id)?,
             FromVault::State(state) => {
                 running.busy = state.busy;
+                if running.phase.is_evicted() && (state.open || state.busy) {
+                    running.phase = Phase::Ready;
+                    running.place.stays();
+                }
                 running.place.state(state.open, state.busy);
                 if state.open != running.open {
                     running.open = state.open;
@@ -369,6 +374,9 @@ impl<B: Bus> VaultTask<B> {
             return self.delete().await;
         }
         if ended.in_order || matches!(phase, Phase::Stopping { .. }) {
+            if phase.is_evicted() {
+                place.made_room();
+            }
             log::info("vault_stopped", &[("vault", &self.id), ("in_order", &ended.in_order)]);
         } else {
             place.crashed();

@@ -55,8 +55,8 @@ impl Forker {
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    use io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, UnexpectedEof};
-    matches!(error.kind(), BrokenPipe | ConnectionReset | InvalidData | UnexpectedEof)
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, InvalidData, TimedOut, UnexpectedEof, WouldBlock};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | InvalidData | TimedOut | UnexpectedEof | WouldBlock)
 }
 
 fn mark_of(program: &PathBuf) -> io::Result<FileMark> {

@@ -23,7 +23,8 @@ async fn status(machine: &Machine) -> HostStatus {
 
 fn looking_often(processes_max: usize, idle: Duration) -> impl FnOnce(&mut strongroom_host::HostConfig) {
     move |config| {
-        let policy = MemoryPolicy { processes_max, idle, reserve_bytes: 0, ..MemoryPolicy::default() };
+        let spare = Duration::ZERO;
+        let policy = MemoryPolicy { processes_max, idle, spare, reserve_bytes: 0, ..MemoryPolicy::default() };
         config.memory = MemoryPolicy { look_every: Duration::from_millis(20), ..policy };
     }
 }

@@ -57,6 +57,9 @@ fn forked() {
     let Some(mut born) = strongroom_jail::zygote::serve(|| {}).unwrap() else { return };
     let mut act = String::new();
     born.socket.read_to_string(&mut act).unwrap();
+    if act.is_empty() {
+        return;
+    }
     let outcome = said(apart(act.trim_end()));
     born.socket.write_all(outcome.as_bytes()).unwrap();
 }

@@ -2,7 +2,8 @@
 //!
 //! It saves each vault the loading, linking and warming of the program, and their memory, which all share until one writes to it.
 //! It holds no key and no member's data, before or after: share and requests come over the socket of the new process, which the
-//! zygote never reads. It has one thread, and its random generators are seeded anew in each child.
+//! zygote never reads. It has one thread. Keys and nonces of a child come from the kernel, or from a
+//! generator that seeds itself anew there (docs/decisions/0017).
 //!
 //! A forked process is the *host's* child (`CLONE_PARENT`): the host waits for it and kills it as its own, it dies with the
 //! host's thread, and it does not notice when the zygote ends. It has process numbers, mounts and message queues of its own,
@@ -18,14 +19,14 @@ use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Child;
+use std::time::Duration;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
 };
 use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, Resource, Rlimit, Signal, Uid, WaitId, WaitIdOptions, waitid};
+use rustix::process::{Gid, Pid, Resource, Rlimit, Signal, Uid, WaitId, WaitIdOptions, waitid};
 use rustix::thread::{CapabilitySet, UnshareFlags};
 
 use crate::process::{FIRST_INHERITED, Launch, Stderr, inherited_socket, keep_only};
@@ -69,6 +70,9 @@ impl Zygote {
     /// When it cannot be started, or ends before it is ready.
     pub fn start(program: impl Into<PathBuf>, stderr: Stderr) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        // Nobody but the host talks to it, and nothing it does takes long: one that does not answer is as good as gone.
+        ours.set_read_timeout(Some(PATIENCE))?;
+        ours.set_write_timeout(Some(PATIENCE))?;
         let child = Launch::new(program).stderr(stderr).inherit(theirs).start()?;
         let zygote = Self { child, socket: ours };
         zygote.answer()?;
@@ -86,23 +90,24 @@ impl Zygote {
         request[4..8].copy_from_slice(&gid.to_be_bytes());
         request[8..].copy_from_slice(&bits_of(seed.required).to_be_bytes());
         send(&self.socket, &request, &[seed.socket, seed.folder])?;
-        self.answer()?.ok_or(io::ErrorKind::InvalidData.into())
+        self.answer()?.ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 
     fn answer(&self) -> io::Result<Option<OwnedFd>> {
         let mut answer = [0; ANSWER_BYTES];
-        let fd = receive(&self.socket, &mut answer)?.ok_or(io::ErrorKind::UnexpectedEof)?.into_iter().next();
-        match (i32::from_be_bytes(answer), fd) {
-            (0, handle) => Ok(handle),
-            (errno, unborn) => {
-                if let Some(unborn) = unborn {
-                    // Our child, which has left or is about to.
-                    let _ = rustix::process::pidfd_send_signal(&unborn, Signal::KILL);
-                    let _ = waitid(WaitId::PidFd(unborn.as_fd()), WaitIdOptions::EXITED);
-                }
-                Err(io::Error::from_raw_os_error(errno))
-            }
+        let handle = receive(&self.socket, &mut answer)?.ok_or(io::ErrorKind::UnexpectedEof)?.into_iter().next();
+        let number = |at: usize| i32::from_be_bytes([answer[at], answer[at + 1], answer[at + 2], answer[at + 3]]);
+        let (errno, child) = (number(0), Pid::from_raw(number(4)));
+        if errno == 0 && (handle.is_some() || child.is_none()) {
+            return Ok(handle);
         }
+        if let Some(child) = child {
+            // Ours, and to no use: it could not be set up, or there was no descriptor left here for it. Its number is its own until
+            // it is waited for.
+            let _ = rustix::process::kill_process(child, Signal::KILL);
+            let _ = waitid(WaitId::Pid(child), WaitIdOptions::EXITED);
+        }
+        Err(io::Error::from_raw_os_error(if errno == 0 { libc::EMFILE } else { errno }))
     }
 }
 
@@ -126,13 +131,13 @@ pub fn serve(warm: impl FnOnce()) -> io::Result<Option<Born>> {
     let apart = Apart::set_up();
     warm();
     one_thread()?;
-    send(&socket, &0_i32.to_be_bytes(), &[])?;
+    send(&socket, &answer(0, 0), &[])?;
     loop {
         let mut request = [0; REQUEST_BYTES];
         let Some(fds) = receive(&socket, &mut request)? else { return Ok(None) };
         match apart.fork(&request, fds) {
-            Ok(Forked::Parent(handle)) => send(&socket, &0_i32.to_be_bytes(), &[handle.as_fd()])?,
-            Ok(Forked::Unborn(handle)) => send(&socket, &libc::EPERM.to_be_bytes(), &[handle.as_fd()])?,
+            Ok(Forked::Parent(child, handle)) => send(&socket, &answer(0, child), &[handle.as_fd()])?,
+            Ok(Forked::Unborn(child)) => send(&socket, &answer(libc::EPERM, child), &[])?,
             Ok(Forked::Child(born)) => {
                 // Its number is the new process's socket by now.
                 std::mem::forget(socket);
@@ -140,23 +145,24 @@ pub fn serve(warm: impl FnOnce()) -> io::Result<Option<Born>> {
             }
             Err(error) => {
                 let errno = error.raw_os_error().unwrap_or(libc::EINVAL);
-                send(&socket, &errno.to_be_bytes(), &[])?;
+                send(&socket, &answer(errno, 0), &[])?;
             }
         }
     }
 }
 
 enum Forked {
-    Parent(OwnedFd),
-    Unborn(OwnedFd),
+    Parent(i32, OwnedFd),
+    Unborn(i32),
     Child(Born),
 }
 
-/// What the zygote could set apart for its children.
+/// What the zygote can set apart for its children.
 struct Apart {
-    network: bool,
-    /// Whether it may make name spaces for them.
-    spaces: bool,
+    /// The promises that all of them are kept.
+    holds: Vec<Promise>,
+    /// The name spaces that each gets: flags of `clone(2)`.
+    spaces: i32,
 }
 
 impl Apart {
@@ -167,13 +173,30 @@ impl Apart {
             // A child of another user may then keep all its memory out of swap.
             let _ = rustix::process::setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
         }
-        let spaces = may || own_user_space().is_ok();
-        let network = spaces && unshare(UnshareFlags::NEWNET).is_ok();
-        // What a child mounts is nobody else's; where even that is refused, no child gets mounts of its own.
-        let spaces = spaces
-            && unshare(UnshareFlags::NEWNS).is_ok()
-            && mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).is_ok();
-        Self { network, spaces }
+        let mut apart = Self { holds: Vec::new(), spaces: 0 };
+        if !may && own_user_space().is_err() {
+            return apart;
+        }
+        // One for all of them, and empty.
+        if unshare(UnshareFlags::NEWNET).is_ok() {
+            apart.holds.push(Promise::OwnNetwork);
+        }
+        // Of its own for each. That this process gets one as well shows that it can be had.
+        for (promise, space, flag) in [
+            (Promise::OwnMounts, UnshareFlags::NEWNS, libc::CLONE_NEWNS),
+            (Promise::OwnQueues, UnshareFlags::NEWIPC, libc::CLONE_NEWIPC),
+        ] {
+            if unshare(space).is_ok() {
+                apart.holds.push(promise);
+                apart.spaces |= flag;
+            }
+        }
+        // This process keeps its own numbers, or its children would be nobody's but its own.
+        if fs::exists("/proc/self/ns/pid").unwrap_or(false) {
+            apart.holds.push(Promise::OwnProcesses);
+            apart.spaces |= libc::CLONE_NEWPID;
+        }
+        apart
     }
 
     fn fork(&self, request: &[u8; REQUEST_BYTES], fds: Vec<OwnedFd>) -> io::Result<Forked> {
@@ -184,32 +207,24 @@ impl Apart {
         let (Some(socket), Some(folder)) = (fds.next(), fds.next()) else {
             return Err(io::ErrorKind::InvalidInput.into());
         };
-        let mut holds = Vec::new();
-        if self.network {
-            holds.push(Promise::OwnNetwork);
-        }
+        let mut holds = self.holds.clone();
         if user.is_some() {
             holds.push(Promise::OwnUser);
-        }
-        let mut flags = 0;
-        if self.spaces {
-            flags = libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC;
-            holds.extend([Promise::OwnProcesses, Promise::OwnMounts, Promise::OwnQueues]);
         }
         if required & bits_of(&Promise::OF_THE_ZYGOTE) & !bits_of(&holds) != 0 {
             return Err(io::Error::from_raw_os_error(libc::EPERM));
         }
         let (wait, ready) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        match clone(flags)? {
-            Some(handle) => {
+        match clone(self.spaces)? {
+            Some((child, handle)) => {
                 drop(ready);
                 // From here on it dies with its parent; one that could not be set up has left, and says nothing.
-                Ok(match rustix::io::read(&wait, &mut [0; 1]) {
-                    Ok(1) => Forked::Parent(handle),
-                    _ => Forked::Unborn(handle),
+                Ok(match rustix::io::retry_on_intr(|| rustix::io::read(&wait, &mut [0; 1])) {
+                    Ok(1) => Forked::Parent(child, handle),
+                    _ => Forked::Unborn(child),
                 })
             }
-            None => match begin(&socket, &folder, user, self.spaces, &ready) {
+            None => match begin(&socket, &folder, user, self.spaces & libc::CLONE_NEWNS != 0, &ready) {
                 Ok(born) => {
                     // Closed by now, with all others.
                     std::mem::forget((socket, folder, fds, wait, ready));
@@ -240,8 +255,15 @@ fn unshare(what: UnshareFlags) -> io::Result<()> {
     Ok(unsafe { rustix::thread::unshare_unsafe(what) }?)
 }
 
-/// Forks a child of this process's parent. `None` in the child.
-fn clone(spaces: i32) -> io::Result<Option<OwnedFd>> {
+fn answer(errno: i32, child: i32) -> [u8; ANSWER_BYTES] {
+    let mut answer = [0; ANSWER_BYTES];
+    answer[..4].copy_from_slice(&errno.to_be_bytes());
+    answer[4..].copy_from_slice(&child.to_be_bytes());
+    answer
+}
+
+/// Forks a child of this process's parent: its number, and its descriptor. `None` in the child.
+fn clone(spaces: i32) -> io::Result<Option<(i32, OwnedFd)>> {
     let mut handle: RawFd = -1;
     let flags = libc::c_long::from(spaces | libc::CLONE_PARENT | libc::CLONE_PIDFD);
     // SAFETY: as `fork`: without a stack of its own and without `CLONE_VM`, the child goes on with a copy of everything. This
@@ -250,7 +272,7 @@ fn clone(spaces: i32) -> io::Result<Option<OwnedFd>> {
     match done {
         0 => Ok(None),
         // SAFETY: the kernel made this descriptor for us just now.
-        1.. => Ok(Some(unsafe { OwnedFd::from_raw_fd(handle) })),
+        1.. => Ok(Some((i32::try_from(done).map_err(io::Error::other)?, unsafe { OwnedFd::from_raw_fd(handle) }))),
         _ => Err(io::Error::last_os_error()),
     }
 }
@@ -267,13 +289,13 @@ fn begin(
     socket: &OwnedFd,
     folder: &OwnedFd,
     user: Option<(u32, u32)>,
-    spaces: bool,
+    own_mounts: bool,
     ready: &OwnedFd,
 ) -> io::Result<UnixStream> {
     let _ = rustix::thread::set_name(c"vault");
     rustix::process::setsid()?;
     rustix::process::fchdir(folder)?;
-    if spaces {
+    if own_mounts {
         rustix::process::chroot(".")?;
         rustix::process::chdir("/")?;
     }
@@ -335,8 +357,10 @@ fn bits_of(promises: &[Promise]) -> u32 {
 
 /// A request: user, group, and what is required, a bit each.
 const REQUEST_BYTES: usize = 12;
-/// An answer: 0, or the number of an error.
-const ANSWER_BYTES: usize = 4;
+/// An answer: 0 or the number of an error, and the number of the child that there is or was.
+const ANSWER_BYTES: usize = 8;
+/// How long the zygote may take to be ready, and to fork.
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The user that stands for no other one: nobody has this number.
 const NOBODY: u32 = u32::MAX;
 /// Descriptors of one message.

@@ -255,19 +255,21 @@ fn settle(connection: &Connection) -> Result<(), StoreError> {
 
 /// Loads what every database needs, once, before processes are forked from this one: ciphers, their random generator, the code of
 /// SQLite. What is random is seeded anew in each process: OpenSSL sees that its number is another one.
-pub(crate) fn warm() -> rusqlite::Result<()> {
-    let connection = Connection::open_in_memory()?;
-    connection.execute_batch(QUIET)?;
-    connection.execute_batch(WARM)?;
-    MIGRATIONS.iter().try_for_each(|step| connection.execute_batch(step))?;
-    connection.close().map_err(|(_, error)| error)?;
+pub(crate) fn warm() {
+    // What is not warm is made when it is needed.
+    let _ = (|| {
+        let connection = Connection::open_in_memory()?;
+        connection.execute_batch(QUIET)?;
+        connection.execute_batch(WARM)?;
+        MIGRATIONS.iter().try_for_each(|step| connection.execute_batch(step))?;
+        connection.close().map_err(|(_, error)| error)
+    })();
     // The heap in which SQLCipher keeps keys is locked once, when it is made, and a lock does not outlive a fork: each process
     // makes its own.
     #[allow(unsafe_code, reason = "there is no safe form")]
     // SAFETY: no connection is open, and this process has one thread.
     let done = unsafe { rusqlite::ffi::sqlite3_shutdown() };
     debug_assert_eq!(done, rusqlite::ffi::SQLITE_OK);
-    Ok(())
 }
 
 fn close(connection: Connection) -> Result<(), StoreError> {

@@ -65,8 +65,7 @@ impl FileStore {
 
     /// Loads what every database needs, before processes are forked from this one. It holds nothing of a database.
     pub fn warm() {
-        // What is not warm is made when it is needed.
-        let _ = database::warm();
+        database::warm();
     }
 
     fn database(&mut self) -> Result<&mut Database, StoreError> {

@@ -57,24 +57,23 @@ pub(crate) enum Told {
     Done(u64, HttpDone, bool),
 }
 
-/// Runs the program: as a zygote until the host is gone, and in each process that it forks as a vault: it waits for the host's
-/// first message, shuts itself in, and serves.
+/// Runs the program: as a zygote until the host is gone, and in each process that it forks as a vault: it shuts itself in, waits
+/// for the host's first message, and serves.
 ///
 /// # Errors
 /// [`Failed`], to be printed.
 pub fn run() -> Result<(), Failed> {
     let Some(born) = zygote::serve(warm).map_err(Failed::Socket)? else { return Ok(()) };
     let socket = born.socket;
-    let (start, rest) = first_message(&socket)?;
-    if let Some(start) = &start {
-        let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
-        // Only a key that was placed before could make this fail, and there is none.
-        let _ = locked::init(mode);
-    }
     let folder = Path::new(".").canonicalize().map_err(Failed::Socket)?;
     let report = Jail::vault(folder).kept(born.holds).require(&born.required).apply().map_err(Failed::Jail)?;
     let missing = report.missing.iter().map(|promise| promise.as_str().to_owned()).collect();
+    // From here on a share may be in this process.
+    let (start, rest) = first_message(&socket)?;
     let Some(start) = start else { return examined(&socket, missing) };
+    let mode = if start.memfd_secret { locked::Mode::Auto } else { locked::Mode::NoMemfdSecret };
+    // Only a key that was placed before could make this fail, and there is none.
+    let _ = locked::init(mode);
     socket.set_nonblocking(true).map_err(Failed::Socket)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failed::Socket)?;
     LocalSet::new().block_on(&runtime, serve(socket, start, rest, missing))
@@ -99,7 +98,7 @@ fn examined(socket: &StdUnixStream, missing: Vec<String>) -> Result<(), Failed> 
 fn first_message(socket: &StdUnixStream) -> Result<(Option<Start>, Messages), Failed> {
     use std::io::Read as _;
     let mut messages = Messages::new(limits::HOST_MESSAGE_BYTES_MAX);
-    let mut buffer = [0; 4_096];
+    let mut buffer = Zeroizing::new([0; 4_096]);
     loop {
         if let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
             let message = Zeroizing::new(message);
@@ -110,7 +109,7 @@ fn first_message(socket: &StdUnixStream) -> Result<(Option<Start>, Messages), Fa
             };
         }
         let mut socket = socket;
-        let read = socket.read(&mut buffer).map_err(Failed::Socket)?;
+        let read = socket.read(&mut *buffer).map_err(Failed::Socket)?;
         if read == 0 {
             return Err(Failed::Socket(std::io::ErrorKind::UnexpectedEof.into()));
         }
@@ -238,6 +237,14 @@ impl Server {
         match message {
             ToVault::Start(_) | ToVault::Examine => self.stopping = true,
             ToVault::Stop => self.stop(),
+            ToVault::Leave => {
+                let state = self.state();
+                if state.open || state.busy {
+                    self.say(&FromVault::State(state));
+                } else {
+                    self.stop();
+                }
+            }
             ToVault::ChannelOpen(id) => {
                 if !self.channels.open(id) {
                     self.say(&FromVault::ChannelClose(id));

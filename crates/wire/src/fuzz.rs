@@ -15,6 +15,7 @@ use crate::frame::{self, Chunk, Credit, Messages};
 use crate::guest::{GuestAnswer, GuestRequest};
 use crate::host::{FromVault, ToVault};
 use crate::items::ItemDraft;
+use crate::operate::{HostRequest, HostStatus};
 use crate::policy::{Destination, ItemPolicy, Limits};
 use crate::relay::{RELAY_HELLO_BYTES_MAX, RelayAnswer, RelayHello};
 use crate::target::Target;
@@ -81,6 +82,15 @@ pub fn relay(data: &[u8]) {
         json::<RelayHello>(data);
     }
     json::<RelayAnswer>(data);
+}
+
+/// What an operator asks of a host, and its answer.
+///
+/// # Panics
+/// Where one that is accepted does not read back.
+pub fn operate(data: &[u8]) {
+    json::<HostRequest>(data);
+    json::<HostStatus>(data);
 }
 
 /// The request frame of a channel, with the request inside.

@@ -37,6 +37,8 @@ pub enum ToVault {
     Stop,
     /// In place of a start: shut yourself in, say what holds, and leave.
     Examine,
+    /// Leave if you are locked and nothing is under way; else say your state.
+    Leave,
 }
 
 /// What the vault process tells the host.
@@ -151,6 +153,7 @@ impl ToVault {
             Self::TunnelClosed(id) => data(9, *id, &[]),
             Self::Stop => vec![10],
             Self::Examine => vec![11],
+            Self::Leave => vec![12],
         }
     }
 
@@ -173,6 +176,7 @@ impl ToVault {
             9 => Self::TunnelClosed(id_alone(kind, body)?),
             10 if body.is_empty() => Self::Stop,
             11 if body.is_empty() => Self::Examine,
+            12 if body.is_empty() => Self::Leave,
             _ => return Err(HostMessageMalformed { kind }),
         })
     }
@@ -277,6 +281,7 @@ mod tests {
             ToVault::TunnelFailed(4, Refusal::new(crate::Code::ConnectFailed)),
             ToVault::Stop,
             ToVault::Examine,
+            ToVault::Leave,
         ];
         for message in to {
             let bytes = message.encode();
