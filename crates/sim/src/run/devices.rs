@@ -230,6 +230,10 @@ impl Sim {
                 self.tried(way)?;
                 self.model.factors[way].wrong += 1;
             }
+            if self.world.rng.chance(10) {
+                // Whoever guesses stops the machine between two tries.
+                self.restart()?;
+            }
         }
         Ok(())
     }
