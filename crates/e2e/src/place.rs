@@ -253,6 +253,18 @@ impl Place {
         self.child_called("vault: ")
     }
 
+    /// The process id of one vault among several, by its folder. For root: nobody else may look.
+    #[must_use]
+    pub fn vault_pid_of(&self, vault: &str) -> Option<u32> {
+        let lives_there = |pid: u32| {
+            ["root", "cwd"]
+                .iter()
+                .any(|link| fs::read_link(format!("/proc/{pid}/{link}")).is_ok_and(|folder| folder.ends_with(vault)))
+        };
+        let children = processes::children(self.host_pid()?).into_iter();
+        children.filter(|(_, line)| line.starts_with("vault: ")).map(|(pid, _)| pid).find(|pid| lives_there(*pid))
+    }
+
     fn child_called(&self, words: &str) -> Option<u32> {
         let children = processes::children(self.host_pid()?);
         children

@@ -49,8 +49,9 @@ fn search_locked(place: &Place, canaries: &Canaries) -> Vec<Hit> {
         eprintln!("skipped: only root can read the memory of the server's processes");
         return Vec::new();
     }
-    let vault = place.vault_pid().expect("a vault process outlives a lock");
     let id = place.say("status").json()["vault"].as_str().expect("an id").to_owned();
+    // Others were made by who was refused.
+    let vault = place.vault_pid_of(&id).expect("a vault process outlives a lock");
     let cores = place.path("cores");
     let core = processes::core_dump(vault, &cores).expect("root can read it");
     let image = fs::read(core).expect("a core file");
