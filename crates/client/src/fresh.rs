@@ -114,7 +114,8 @@ pub fn answer(
     Fresh { slot, challenge, signature: Bytes::from(signer.answer(&act)) }
 }
 
-fn draft(vault: VaultId, name: &str, kind: SlotKind, kdf: Option<Kdf>, root: &FactorRoot) -> SlotDraft {
+/// The public half of a way to unlock `vault`, with how its factor is stretched.
+pub fn draft(vault: VaultId, name: &str, kind: SlotKind, kdf: Option<Kdf>, root: &FactorRoot) -> SlotDraft {
     let vault = vault.as_bytes();
     SlotDraft {
         kind,

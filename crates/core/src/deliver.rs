@@ -8,7 +8,8 @@ use strongroom_wire::policy::Consumer;
 use strongroom_wire::{Class, Code, DeviceId, FieldName, ItemId, Reference, Refusal, SecretValue, limits};
 
 use crate::chains::Contents;
-use crate::items::{Field, Item, label_bytes};
+use crate::drafts::label_bytes;
+use crate::items::{Field, Item};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault};
 

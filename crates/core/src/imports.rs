@@ -7,7 +7,8 @@ use strongroom_wire::event::{Action, Actor};
 use strongroom_wire::items::ItemDraft;
 use strongroom_wire::{Bytes, Class, Code, DeviceId, ItemId, Refusal, SecretValue};
 
-use crate::items::{Field, Imported, check_draft, field_key, origin_key};
+use crate::drafts::check_draft;
+use crate::items::{Field, Imported, field_key, origin_key};
 use crate::records::{Storage, Table};
 use crate::vault::{Context, Vault, random_id};
 

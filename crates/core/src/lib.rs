@@ -24,6 +24,7 @@ mod audit;
 mod chains;
 mod create;
 mod deliver;
+mod drafts;
 mod exchanges;
 mod guests;
 mod header;

@@ -50,16 +50,7 @@ impl SharedFactors {
             SlotKind::Recovery => (&self.phrase, None),
             _ => (&self.passphrase, Some(self.kdf.clone())),
         };
-        let vault = vault.as_bytes();
-        SlotDraft {
-            kind,
-            name: kind.to_string(),
-            kem_public: Bytes::from(root.slot_secret(vault).public().as_bytes().as_slice()),
-            sign_public: Bytes::from(*root.signer(vault).public().as_bytes()),
-            kdf,
-            // EXPOSE: as a device that makes a vault does; it is a vault of a test.
-            recovery_psk: root.recovery_psk(vault).map(|psk| SecretValue::new(psk.expose().to_vec())),
-        }
+        fresh::draft(vault, &kind.to_string(), kind, kdf, root)
     }
 }
 

@@ -1,6 +1,5 @@
 //! The operator's socket: `host.sock` in the data folder, for this host's user alone. One line of JSON in, one out.
 
-use std::future::Future;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -33,10 +32,7 @@ pub(crate) fn bind(data_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers until the host is gone.
-pub(crate) async fn serve<F>(listener: UnixListener, status: impl Fn() -> F)
-where
-    F: Future<Output = HostStatus> + Send + 'static,
-{
+pub(crate) async fn serve(listener: UnixListener, status: impl Fn() -> HostStatus + Clone + Send + 'static) {
     let places = Arc::new(Semaphore::new(CALLERS_MAX));
     loop {
         let Ok((stream, _)) = listener.accept().await else {
@@ -45,7 +41,7 @@ where
             continue;
         };
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let status = status();
+        let status = status.clone();
         tokio::spawn(async move {
             let _place = place;
             if !matches!(timeout(PATIENCE, answer(stream, status)).await, Ok(Ok(()))) {
@@ -55,12 +51,12 @@ where
     }
 }
 
-async fn answer(stream: UnixStream, status: impl Future<Output = HostStatus>) -> io::Result<()> {
+async fn answer(stream: UnixStream, status: impl Fn() -> HostStatus) -> io::Result<()> {
     let (read, mut write) = stream.into_split();
     let mut line = Vec::new();
     BufReader::new(read.take(REQUEST_BYTES_MAX)).read_until(b'\n', &mut line).await?;
     let mut answer = match serde_json::from_slice(&line) {
-        Ok(HostRequest::Status {}) => serde_json::to_vec(&status.await)?,
+        Ok(HostRequest::Status {}) => serde_json::to_vec(&status())?,
         Err(_) => br#"{"error":"the request cannot be read"}"#.to_vec(),
     };
     answer.push(b'\n');

@@ -153,7 +153,7 @@ fn status(
     vaults: &Arc<AtomicUsize>,
     lives: &Arc<Lives>,
     missing: &Arc<OnceLock<Vec<Promise>>>,
-) -> impl Fn() -> std::future::Ready<HostStatus> + Send + 'static {
+) -> impl Fn() -> HostStatus + Clone + Send + 'static {
     let (vaults, lives, missing) = (Arc::clone(vaults), Arc::clone(lives), Arc::clone(missing));
     let started = Instant::now();
     move || {
@@ -161,7 +161,7 @@ fn status(
             level: Isolation::without(missing).as_str().to_owned(),
             missing: missing.iter().map(|promise| promise.as_str().to_owned()).collect(),
         });
-        std::future::ready(HostStatus {
+        HostStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             uptime_secs: started.elapsed().as_secs(),
@@ -170,7 +170,7 @@ fn status(
             memory_available_bytes: life::memory_available(),
             counters: lives.counters(),
             running: lives.all(),
-        })
+        }
     }
 }
 

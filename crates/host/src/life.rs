@@ -150,7 +150,7 @@ impl Place {
     pub(crate) fn state(&self, open: bool, busy: bool) {
         self.change(|entry| {
             let life = if open { Life::Unlocked } else { Life::Locked };
-            if entry.life != Life::Draining && entry.life != life {
+            if entry.life != life {
                 entry.life = life;
                 entry.since = Instant::now();
             }
@@ -176,11 +176,6 @@ impl Place {
             entry.life = Life::Draining;
             entry.since = Instant::now();
         });
-    }
-
-    /// Its process was told to leave, and has something to do.
-    pub(crate) fn stays(&self) {
-        self.change(|entry| entry.life = Life::Starting);
     }
 
     /// Its process left to make room.

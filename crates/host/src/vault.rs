@@ -245,9 +245,10 @@ impl<B: Bus> VaultTask<B> {
                 running.busy = state.busy;
                 if running.phase.is_evicted() && (state.open || state.busy) {
                     running.phase = Phase::Ready;
-                    running.place.stays();
                 }
-                running.place.state(state.open, state.busy);
+                if running.phase == Phase::Ready {
+                    running.place.state(state.open, state.busy);
+                }
                 if state.open != running.open {
                     running.open = state.open;
                     running.notices.count()?;

@@ -2,8 +2,8 @@
 //!
 //! It saves each vault the loading, linking and warming of the program, and their memory, which all share until one writes to it.
 //! It holds no key and no member's data, before or after: share and requests come over the socket of the new process, which the
-//! zygote never reads. It has one thread. Keys and nonces of a child come from the kernel, or from a
-//! generator that seeds itself anew there (docs/decisions/0017).
+//! zygote never reads. It has one thread. Keys and nonces of a child come from the kernel, or from a generator that seeds itself
+//! anew there (docs/decisions/0017).
 //!
 //! A forked process is the *host's* child (`CLONE_PARENT`): the host waits for it and kills it as its own, it dies with the
 //! host's thread, and it does not notice when the zygote ends. It has process numbers, mounts and message queues of its own,

@@ -79,7 +79,7 @@ pub fn run() -> Result<(), Failed> {
     LocalSet::new().block_on(&runtime, serve(socket, start, rest, missing))
 }
 
-/// What all vault processes need, made once in the zygote: nothing of it is a member's, and nothing random stays the same.
+/// What all vault processes need, made once in the zygote: nothing of it is a member's or secret.
 fn warm() {
     strongroom_jail::warm();
     FileStore::warm();
