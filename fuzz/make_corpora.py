@@ -9,12 +9,13 @@ import struct
 
 HERE = pathlib.Path(__file__).resolve().parent
 VECTORS = HERE.parent / "vectors"
+QUOTE = (HERE.parent / "crates/attest/tests/data/quote.json").read_text()
 FIXTURES = HERE.parent / "crates/import/tests/data"
 SEED_BYTES_MAX = 9 * 1024
 
 
 def main():
-    corpora = {**wire(), **crypto(), **consumers(), **importers()}
+    corpora = {**wire(), **attest(), **crypto(), **consumers(), **importers()}
     for target, seeds in corpora.items():
         folder = HERE / "corpus" / target
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +63,8 @@ def wire():
             b"\x0a",
             b"\x0b",
             b"\x0c",
+            b"\x0d" + number(1) + QUOTE.encode(),
+            b"\x0e" + text({"secret": {"sealed": SEALED, "secret": b64(9)}}),
         ],
         "wire_from_vault": [
             b"\x00" + text({"version": "0.1.0", "state": {"open": False, "busy": False}}),
@@ -72,7 +75,13 @@ def wire():
             b"\x08" + text({"open": True, "busy": True}),
             b"\x09" + text({"event": "vault.unlock_refused"}),
             b"\x0a",
+            b"\x0b" + number(1) + bytes(32),
+            b"\x0c" + text({"reseal": {"sealed": SEALED, "program": b64(32)}}),
         ],
+        "wire_sealing": [json.dumps(body) for body in (
+            {"begin": {"boot": [0, 7]}}, {"open": {"what": {"share": ID}, "sealed": SEALED}}, {"count": {"up": True}},
+            {"refused": {"changed": {"pcrs": [4, 7]}}}, {"refused": {"other_tpm": {}}}, SEALED,
+        )] + [QUOTE],
         "wire_operate": [json.dumps(body) for body in operate],
         "wire_relay": [json.dumps(body) for body in hello],
         "wire_envelope": [head + body + "}" for body in device[:4] + guest[:3]],
@@ -110,6 +119,15 @@ def crypto():
         "crypto_fingerprint": [case("fingerprint/v1/" + name)["input"]["typed"] for name in ("typed", "short", "not_base32")],
         "crypto_padding": [raw(case("pad/v1/60_bytes_to_at_least_64")["output"]["padded"])]
         + inputs("pad", "padded", "length_absurd", "length_beyond_end", "not_zero"),
+    }
+
+
+def attest():
+    quote = json.loads(QUOTE)["tpm"]
+    policy = {"tpm": {"key": quote["key"], "boot": [quote["boot"]], "programs": [quote["program"]]}}
+    return {
+        "attest_evidence": [QUOTE, json.dumps({"nitro": {"document": b64(9)}})],
+        "attest_policy": [json.dumps(policy), json.dumps({"none": {}})],
     }
 
 
@@ -240,8 +258,11 @@ DEVICE_REQUESTS = [
     {"use": CALL},
     {"deliver": {"consumer": "exec", "references": [REFERENCE], "program": "env"}},
     {"audit_hashes": {"from": 0, "count": 16384}},
+    {"update_accept": {"program": b64(32)}},
+    {"unattended_set": {"on": True}},
     {"vault_delete": {"vault": ID}},
 ]
+SEALED = {"parent": b64(34), "private": b64(40), "public": b64(40), "program": b64(32), "boot": {"7": b64(32)}}
 GUEST_REQUESTS = [
     {"list": {}},
     {"request": {"subject": REFERENCE, "reason": "the weather", "consumer": "http", "host": "api.example"}},

@@ -8,6 +8,10 @@ echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null || missing+=(gc
 perl -MFindBin -MFile::Path -MIPC::Cmd -e 1 2>/dev/null || missing+=(perl)
 command -v make >/dev/null || missing+=(make)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
+# The TPM software stack, and a TPM in software for the tests.
+pkg-config --exists tss2-esys tss2-tctildr tss2-mu 2>/dev/null || missing+=(libtss2-dev)
+command -v swtpm >/dev/null || missing+=(swtpm)
+ls /usr/lib/*/libtss2-tcti-swtpm.so.0 >/dev/null 2>&1 || missing+=(libtss2-tcti-swtpm0)
 python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3 python3-venv)
 
 if [ ${#missing[@]} -gt 0 ]; then

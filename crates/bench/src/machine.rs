@@ -85,6 +85,7 @@ pub(crate) fn new_vault(place: &Place, name: &str) -> Outcome<Profile> {
         passphrase: PASSPHRASE,
         phrase: &Phrase::generate(&mut os_rng()),
         keep_share: false,
+        policy: None,
     })?)
 }
 

@@ -44,6 +44,8 @@ own_codes! {
     ExecFailed = "exec_failed", "The program could not be started.";
     Unreachable = "unreachable", "No server answers.";
     VaultNotAuthentic = "vault_not_authentic", "The other end is not the vault that this device pinned.";
+    HostNotTrusted = "host_not_trusted", "The machine or the vault program is not one that this device trusts.";
+    AttestationRefused = "attestation_refused", "The attestation policy cannot be read.";
     TurnedAway = "turned_away", "The vault does not know this device or guest.";
     UploadFailed = "upload_failed", "What was to be sent along could not be read.";
     ConnectionLost = "connection_lost", "The connection broke, or nothing came in time.";
@@ -60,6 +62,7 @@ own_codes! {
     McpFailed = "mcp_failed", "The MCP server ended with an error.";
     PhraseNotShown = "phrase_not_shown", "The recovery phrase is shown at a terminal only.";
     VaultProgramMissing = "vault_program_missing", "The program of vault processes is not there.";
+    TpmProgramMissing = "tpm_program_missing", "The program that holds the TPM is not there.";
     ServeFailed = "serve_failed", "The server ended with an error.";
     ServicesFailed = "services_failed", "The services ended with an error.";
 }

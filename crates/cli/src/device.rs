@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use strongroom_client::attest::Policy;
 use strongroom_client::credential;
 use strongroom_client::crypto::digest::sha256;
 use strongroom_client::crypto::sign::PublicKey;
@@ -114,6 +115,13 @@ struct Welcome {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     sealed_share: Option<Bytes>,
     seen: LogPosition,
+    #[serde(default = "no_policy")]
+    policy: Policy,
+}
+
+/// Of a welcome from a device that knew of none.
+fn no_policy() -> Policy {
+    Policy::None {}
 }
 
 /// Runs `devices …`.
@@ -210,6 +218,7 @@ fn add(app: &App, request: &std::path::Path, keep_share: bool, yes: bool) -> Res
         sealed_credential: added.sealed_credential,
         sealed_share: added.sealed_share,
         seen: added.seen,
+        policy: profile.policy()?,
     })
 }
 
@@ -235,6 +244,7 @@ fn finish(app: &App, welcome: &std::path::Path) -> Result<(), Failure> {
             credential: &blob,
             sealed_share: welcome.sealed_share.as_ref().map(|share| share.0.as_slice()),
             seen: &welcome.seen,
+            policy: &welcome.policy,
         },
     )?;
     profile::forget_pending(&dir)?;

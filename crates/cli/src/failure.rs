@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 use strongroom_client::ClientError;
+use strongroom_client::attest::NotAllowed;
 use strongroom_client::channel::ConnectError;
 use strongroom_client::crypto::channel::ChannelError;
 use strongroom_client::crypto::factor::PassphraseError;
@@ -224,6 +225,20 @@ fn connect(error: &ConnectError, message: String) -> Failure {
             format!("ALARM: the other end is not the vault that this device pinned: {message}. Nothing was sent."),
         )
         .hint("do not type the passphrase; find out who answers at the socket: strongroom doctor"),
+        ConnectError::NotTrusted(NotAllowed::Program { .. }) => Failure::new(
+            Exit::Alarm,
+            OwnCode::HostNotTrusted,
+            message,
+        )
+        .hint(
+            "if it is one you want: strongroom vault update; see what this device trusts: strongroom vault attestation",
+        ),
+        ConnectError::NotTrusted(_) => Failure::new(
+            Exit::Alarm,
+            OwnCode::HostNotTrusted,
+            format!("ALARM: {message}. Nothing was sent that unlocks the vault."),
+        )
+        .hint("ask whoever runs the machine what changed; see what this device trusts: strongroom vault attestation"),
         ConnectError::Channel(_) | ConnectError::Protocol { .. } => {
             Failure::new(Exit::Alarm, Code::ChannelRefused, message)
         }
@@ -245,7 +260,7 @@ fn hint_for(code: Code) -> Option<&'static str> {
         Code::SlotUnknown => "strongroom slots list",
         Code::GuestSuspended => "strongroom guest resume --all",
         Code::CredentialFrozen => "on another device: strongroom devices list",
-        Code::HostFailed | Code::ShareMissing => "look at the output of strongroom serve",
+        Code::HostFailed | Code::ShareMissing | Code::HardwareMissing => "look at the output of strongroom serve",
         Code::Busy | Code::CredentialBusy => "try again",
         _ => return None,
     })

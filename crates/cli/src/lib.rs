@@ -18,6 +18,7 @@ mod progress;
 mod prompt;
 
 mod approvals;
+mod attestation;
 mod audit;
 mod call;
 mod device;

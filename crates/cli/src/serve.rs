@@ -10,7 +10,8 @@ use strongroom_bus::link::LinkBus;
 use strongroom_client::channel;
 use strongroom_client::profile::Profile;
 use strongroom_client::wire::relay::RelayHello;
-use strongroom_host::{HostConfig, Isolation, ServicesProgram};
+use strongroom_client::wire::sealing::{BOOT_PCRS, PROGRAM_PCR};
+use strongroom_host::{HostConfig, Isolation, Sealing, ServicesProgram, TpmConfig};
 use strongroom_jail::{FIRST_INHERITED, inherited_socket};
 use strongroom_services::{Audience, ServicesConfig};
 
@@ -27,6 +28,7 @@ use crate::places;
 
 Examples:
   strongroom serve
+  strongroom serve --sealing tpm
   strongroom serve --data /srv/strongroom --shares /etc/strongroom/shares --every-user")]
 pub(crate) struct Serve {
     /// Where the vaults are
@@ -47,12 +49,30 @@ pub(crate) struct Serve {
     /// Refuse to start where vault processes cannot be set apart as far as this: jail, spaces or full (docs/isolation.md)
     #[arg(long, value_name = "LEVEL", value_parser = parse_isolation, default_value = "jail", env = "STRONGROOM_REQUIRE_ISOLATION")]
     pub(crate) require_isolation: Isolation,
+    /// What keeps the host shares: file, or tpm (docs/sealing.md)
+    #[arg(long, value_name = "KIND", default_value = "file", env = "STRONGROOM_SEALING")]
+    pub(crate) sealing: SealingKind,
+    /// Which TPM, as the TPM software stack names it
+    #[arg(long, value_name = "NAME", default_value = "device:/dev/tpmrm0", env = "STRONGROOM_TPM")]
+    pub(crate) tpm: String,
+    /// The registers that make up the boot state
+    #[arg(long, value_name = "NUMBERS", value_delimiter = ',', default_values_t = BOOT_PCRS, value_parser = parse_register)]
+    pub(crate) tpm_registers: Vec<u8>,
     /// Keep vault processes from using memfd_secret, which keeps a machine from hibernating
     #[arg(long)]
     pub(crate) no_memfd_secret: bool,
     /// Show what vault processes say on standard error
     #[arg(long, hide = true)]
     pub(crate) vault_stderr: bool,
+}
+
+/// What keeps shares.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum SealingKind {
+    /// A file for each, which only the server's user may read
+    File,
+    /// A TPM 2.0, which gives them out only in the state that this machine is in now
+    Tpm,
 }
 
 /// The hidden `internal services`.
@@ -86,6 +106,7 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     config.memfd_secret = !args.no_memfd_secret;
     config.vault_stderr = args.vault_stderr;
     config.required = args.require_isolation;
+    config.sealing = sealing(args, &this)?;
     let mut services = vec!["internal".into(), "services".into(), "--listen".into(), socket.clone().into_os_string()];
     if args.every_user {
         services.push("--every-user".into());
@@ -95,6 +116,19 @@ pub(crate) fn run(app: &App, args: &Serve) -> Result<(), Failure> {
     runtime()?
         .block_on(strongroom_host::run_until_signal(config, services))
         .map_err(|e| Failure::new(Exit::Local, OwnCode::ServeFailed, chain(&e)))
+}
+
+fn sealing(args: &Serve, this: &Path) -> Result<Sealing, Failure> {
+    if args.sealing == SealingKind::File {
+        return Ok(Sealing::File);
+    }
+    let program = this.with_file_name("strongroom-tpm");
+    if !program.is_file() {
+        let missing = format!("{} is not there", program.display());
+        return Err(Failure::new(Exit::Local, OwnCode::TpmProgramMissing, missing)
+            .hint("it is part of a whole installation; --sealing file needs no TPM"));
+    }
+    Ok(Sealing::Tpm(TpmConfig { program, name: args.tpm.clone(), boot: args.tpm_registers.clone() }))
 }
 
 /// The services process: relays sealed frames between the socket for clients and the host.
@@ -150,6 +184,11 @@ fn parse_user(text: &str) -> Result<(u32, u32), String> {
     let (uid, gid) = text.split_once(':').ok_or("expected UID:GID")?;
     let number = |text: &str| text.parse().map_err(|_| "expected UID:GID".to_owned());
     Ok((number(uid)?, number(gid)?))
+}
+
+fn parse_register(text: &str) -> Result<u8, String> {
+    let register = text.parse().ok().filter(|register| *register < PROGRAM_PCR);
+    register.ok_or_else(|| format!("expected a number from 0 to {}", PROGRAM_PCR - 1))
 }
 
 fn parse_isolation(text: &str) -> Result<Isolation, String> {

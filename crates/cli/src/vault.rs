@@ -14,6 +14,7 @@ use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest, SlotKind, Slo
 use strongroom_client::wire::{Code, Refusal, SlotId};
 
 use crate::app::{App, unexpected};
+use crate::attestation;
 use crate::failure::Failure;
 use crate::human;
 use crate::output::{escape, table};
@@ -35,6 +36,9 @@ pub(crate) struct Create {
     /// Keep a copy of the host share on this device; pointless where the server runs on the same disk
     #[arg(long)]
     pub(crate) keep_share: bool,
+    /// Only on a host whose evidence this policy allows; without it, the host that answers is trusted from now on
+    #[arg(long, value_name = "FILE")]
+    pub(crate) policy: Option<PathBuf>,
 }
 
 /// `unlock`
@@ -117,9 +121,58 @@ pub(crate) enum SlotsCommand {
     },
 }
 
+/// On or off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Switch {
+    /// On
+    On,
+    /// Off
+    Off,
+}
+
 /// `vault …`
 #[derive(Debug, Subcommand)]
 pub(crate) enum VaultCommand {
+    /// Show on which machines this device trusts the vault, and whether the one that answers is one of them
+    #[command(after_help = "Examples:
+  strongroom vault attestation
+  strongroom vault attestation --json > policy.json")]
+    Attestation,
+    /// Agree to the vault program that was installed; until then the one before goes on
+    #[command(
+        after_help = "The host's shares are sealed to one vault program. When another is installed, nothing changes until you agree:\n\
+the vault then locks for a moment and goes on with the new one, and the one before cannot open it any more.\n\
+A release names its program's SHA-256 in measurements.json.
+
+Examples:
+  strongroom vault update
+  strongroom vault update --expect 3d7df7c7c67889b4fc8800209ca2fe304c07828e3e20006b69238871d4130096 --yes"
+    )]
+    Update {
+        /// Only if the program has this SHA-256
+        #[arg(long, value_name = "SHA256", value_parser = attestation::parse_digest)]
+        expect: Option<[u8; 32]>,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Whether the vault opens with no person there, after the machine was restarted
+    #[command(
+        after_help = "Needs a server that keeps its shares in a TPM. Whoever controls the machine as it started can then open the vault\n\
+(docs/sealing.md). A vault that you lock stays locked until you unlock it.
+
+Examples:
+  strongroom vault unattended on
+  strongroom vault unattended off"
+    )]
+    Unattended {
+        /// On or off
+        #[arg(value_name = "on|off")]
+        switch: Switch,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Destroy the vault's keys; nothing brings it back but a backup with its recovery phrase
     #[command(after_help = "Examples:
   strongroom vault delete
@@ -155,6 +208,7 @@ pub(crate) fn create(app: &App, args: &Create) -> Result<(), Failure> {
     let phrase = Phrase::generate(&mut os_rng());
     phrase::hand_over(app, &prompter, &phrase, args.phrase_to_file.as_deref())?;
     let name = args.device_name.clone().unwrap_or_else(device_name);
+    let policy = args.policy.as_deref().map(attestation::read_policy).transpose()?;
     let profile = open::create(&NewVault {
         socket: &app.socket(),
         dir: &dir,
@@ -162,6 +216,7 @@ pub(crate) fn create(app: &App, args: &Create) -> Result<(), Failure> {
         passphrase: &passphrase,
         phrase: &phrase,
         keep_share: args.keep_share,
+        policy: policy.as_ref(),
     })?;
     let fingerprint = profile.fingerprint().to_string();
     app.out.result(&json!({ "vault": profile.vault(), "device": profile.device(), "fingerprint": fingerprint }), || {
@@ -251,6 +306,14 @@ pub(crate) fn status(app: &App) -> Result<(), Failure> {
             line("guests", format!("suspended: {}", escape(why)));
         }
         line("version", escape(&status.version));
+        if let Some(program) = &status.update {
+            line("update", format!("{} waits for you; strongroom vault update", attestation::hex(program)));
+        }
+        match status.unattended_refused {
+            Some(code) => line("unattended", format!("on, and it did not open: {}", code.sentence())),
+            None if status.unattended == Some(true) => line("unattended", "on".to_owned()),
+            None => {}
+        }
         text
     })
 }
@@ -331,6 +394,11 @@ pub(crate) fn slots(app: &App, command: &SlotsCommand) -> Result<(), Failure> {
 /// Runs `vault …`.
 pub(crate) fn vault(app: &App, command: &VaultCommand) -> Result<(), Failure> {
     let (confirm, yes) = match command {
+        VaultCommand::Attestation => return attestation::show(app),
+        VaultCommand::Update { expect, yes } => return attestation::update(app, *expect, *yes),
+        VaultCommand::Unattended { switch, yes } => {
+            return attestation::unattended(app, *switch == Switch::On, *yes);
+        }
         VaultCommand::Delete { confirm, yes } => (confirm, yes),
         VaultCommand::Forget { yes } => return forget(app, *yes),
     };

@@ -13,6 +13,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags};
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
+use strongroom_attest::{Claims, NotAllowed, Policy};
 use strongroom_crypto::channel::{Channel, ChannelError, DeviceHandshake, Joiner, Pin, Role};
 use strongroom_crypto::sign::{PublicKey, SigningKey};
 use strongroom_crypto::{CryptoRng, os_rng};
@@ -57,6 +58,17 @@ pub enum Expected<'a> {
     Unfounded,
 }
 
+/// What the machine that the vault runs on is held against.
+#[derive(Clone, Copy, Debug)]
+pub enum Trust<'a> {
+    /// Its evidence must be allowed by this policy.
+    Policy(&'a Policy),
+    /// Its evidence must hold, and is taken down: [`Connection::policy`].
+    FirstSight,
+    /// Nothing: of a guest, which sends nothing that unlocks.
+    Unasked,
+}
+
 /// Why there is no channel, or none any more.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,6 +85,9 @@ pub enum ConnectError {
     /// The other end is not the vault that was pinned, or broke the protocol.
     #[error("the vault's end of the channel was refused")]
     Channel(#[from] ChannelError),
+    /// The machine or the vault program is not one that this device trusts. Nothing was sent that unlocks.
+    #[error("the host of the vault was not trusted")]
+    NotTrusted(#[from] NotAllowed),
     /// The vault ended the channel before it stood.
     #[error("the vault did not accept this device or guest; it may have been revoked")]
     TurnedAway,
@@ -160,14 +175,24 @@ pub struct Connection {
     events: VecDeque<Event>,
     last_stream: u32,
     epoch: u32,
+    policy: Option<Policy>,
+    program: Option<[u8; 32]>,
 }
 
 impl Connection {
-    /// Connects to the vault through the services at `socket`, checks that it is the one expected, and says who we are.
+    /// Connects to the vault through the services at `socket`, checks that it is the one expected on a machine that is trusted,
+    /// and says who we are.
     ///
     /// # Errors
-    /// [`AskError::Refused`] by the server; [`ConnectError::Channel`] where the vault is not the expected one.
-    pub fn open(socket: &Path, vault: VaultId, expected: Expected<'_>, speaker: Speaker) -> Result<Self, AskError> {
+    /// [`AskError::Refused`] by the server; [`ConnectError::Channel`] where the vault is not the expected one;
+    /// [`ConnectError::NotTrusted`] where its machine is not.
+    pub fn open(
+        socket: &Path,
+        vault: VaultId,
+        expected: Expected<'_>,
+        trust: Trust<'_>,
+        speaker: Speaker,
+    ) -> Result<Self, AskError> {
         let mut link = Link::connect(socket)?;
         match link.greet(&RelayHello::Relay { vault })? {
             RelayAnswer::Relay {} => {}
@@ -184,6 +209,17 @@ impl Connection {
         };
         let offer = handshake.read(&hello2, &pin).map_err(ConnectError::from)?;
         let epoch = offer.epoch();
+        let (evidence, binding) = (offer.evidence(), offer.evidence_binding());
+        let (mut policy, mut program) = (None, None);
+        match trust {
+            Trust::Policy(policy) => {
+                if let Claims::Tpm { program: runs } = policy.appraise(evidence, binding).map_err(ConnectError::from)? {
+                    program = Some(runs);
+                }
+            }
+            Trust::FirstSight => policy = Some(Policy::of(evidence, binding).map_err(ConnectError::from)?),
+            Trust::Unasked => {}
+        }
         let (channel, hello3) = offer.join(&speaker.joiner(), clock::monotonic_ms(), &mut rng);
         link.send(&hello3)?;
         let mut connection = Self {
@@ -195,6 +231,8 @@ impl Connection {
             events: VecDeque::new(),
             last_stream: 0,
             epoch,
+            policy,
+            program,
         };
         connection.await_ready().map_err(|error| match error {
             // It closed after it had read who we are.
@@ -208,6 +246,18 @@ impl Connection {
     #[must_use]
     pub fn epoch(&self) -> u32 {
         self.epoch
+    }
+
+    /// The policy that allows what the vault's machine showed and nothing else, where it was taken down.
+    #[must_use]
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// The SHA-256 of the vault program, where its evidence was appraised.
+    #[must_use]
+    pub fn program(&self) -> Option<[u8; 32]> {
+        self.program
     }
 
     /// Whether nothing more can be asked here.

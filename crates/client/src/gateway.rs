@@ -8,7 +8,7 @@ use strongroom_crypto::channel::Role;
 use strongroom_wire::guest::{ApprovalState, GuestAnswer, GuestRequest};
 use strongroom_wire::{ApprovalId, HandleId};
 
-use crate::channel::{self, Ask, AskError, Body, Connection, Expected, PATIENCE, Speaker, Upload};
+use crate::channel::{self, Ask, AskError, Body, Connection, Expected, PATIENCE, Speaker, Trust, Upload};
 use crate::clock;
 use crate::error::ClientError;
 use crate::guest::GuestKey;
@@ -100,7 +100,7 @@ impl<'k> Gateway<'k> {
             let key = self.key;
             let speaker = Speaker::new(Role::Guest, key.guest().0, key.sign_key());
             let expected = Expected::Identity(key.identity(), 0);
-            self.connection = Some(Connection::open(key.socket(), key.vault(), expected, speaker)?);
+            self.connection = Some(Connection::open(key.socket(), key.vault(), expected, Trust::Unasked, speaker)?);
         }
         Ok(self.connection.as_mut().expect("connected above"))
     }

@@ -50,5 +50,6 @@ pub use error::ClientError;
 pub use gateway::Gateway;
 pub use profile::Profile;
 pub use session::Session;
+pub use strongroom_attest as attest;
 pub use strongroom_crypto as crypto;
 pub use strongroom_wire as wire;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use strongroom_attest::Policy;
 use strongroom_crypto::channel::Role;
 use strongroom_crypto::factor::Phrase;
 use strongroom_crypto::sign::PublicKey;
@@ -11,7 +12,7 @@ use strongroom_wire::device::{
 use strongroom_wire::relay::{RelayAnswer, RelayHello};
 use strongroom_wire::{Bytes, DeviceId, SecretValue, Timestamp};
 
-use crate::channel::{self, Ask, Connection, Expected, PATIENCE, Speaker};
+use crate::channel::{self, Ask, Connection, Expected, PATIENCE, Speaker, Trust};
 use crate::clock;
 use crate::error::ClientError;
 use crate::fresh;
@@ -33,6 +34,8 @@ pub struct NewVault<'a> {
     pub phrase: &'a Phrase,
     /// Whether the device keeps a copy of the host share.
     pub keep_share: bool,
+    /// Which hosts may have the vault; where it is not said, the one that answers.
+    pub policy: Option<&'a Policy>,
 }
 
 /// Makes a vault, and the profile of its first device. The vault is open afterwards.
@@ -60,7 +63,8 @@ pub fn create(new: &NewVault<'_>) -> Result<Profile, ClientError> {
     }));
     let id = DeviceId(channel::new_request_id().0);
     let speaker = Speaker::new(Role::Founder, id.0, &keys.sign);
-    let mut connection = Connection::open(new.socket, vault, Expected::Unfounded, speaker)?;
+    let trust = new.policy.map_or(Trust::FirstSight, Trust::Policy);
+    let mut connection = Connection::open(new.socket, vault, Expected::Unfounded, trust, speaker)?;
     let ask = Ask {
         id: channel::new_request_id(),
         fresh: None,
@@ -79,6 +83,7 @@ pub fn create(new: &NewVault<'_>) -> Result<Profile, ClientError> {
         credential: &created.credential.0,
         sealed_share: created.sealed_share.as_ref().map(|share| share.0.as_slice()),
         seen: &seen,
+        policy: new.policy.or(connection.policy()).ok_or(ClientError::Answer)?,
     };
     Ok(Profile::create(new.dir, keys, &profile)?)
 }

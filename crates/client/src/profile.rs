@@ -6,6 +6,7 @@
 //! | `credential` | the blob that only the vault can open |
 //! | `share` | the host share, sealed to this device; only where it was asked for |
 //! | `seen` | size and root of the log as this device saw it last; only ever moves forward |
+//! | `attestation` | the policy that the evidence of the vault's host is appraised against |
 //! | `epoch` | the newest epoch of the vault's channel certificate |
 //! | `guests/<name>.json` | key files of guests ([`crate::guest`]) |
 //! | `lock` | held while one of these changes |
@@ -16,10 +17,11 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use strongroom_attest::Policy;
 use strongroom_crypto::kem::DeviceKem;
 use strongroom_crypto::sign::{Fingerprint, PublicKey, SigningKey};
 use strongroom_wire::device::LogPosition;
-use strongroom_wire::limits::CREDENTIAL_BYTES_MAX;
+use strongroom_wire::limits::{ATTESTATION_POLICY_BYTES_MAX, CREDENTIAL_BYTES_MAX};
 use strongroom_wire::{Bytes, DeviceId, SecretValue, VaultId};
 
 use crate::files::{self, FileError, Lock};
@@ -109,6 +111,8 @@ pub struct NewProfile<'a> {
     pub sealed_share: Option<&'a [u8]>,
     /// The log as the device was shown it.
     pub seen: &'a LogPosition,
+    /// Which hosts are trusted with what unlocks the vault.
+    pub policy: &'a Policy,
 }
 
 impl Profile {
@@ -166,6 +170,7 @@ impl Profile {
             files::replace(&dir.join(SHARE), share)?;
         }
         files::replace(&dir.join(SEEN), &to_json(new.seen))?;
+        files::replace(&dir.join(ATTESTATION), &new.policy.encode())?;
         let file = DeviceFile {
             v: 1,
             vault: new.vault,
@@ -186,7 +191,7 @@ impl Profile {
     /// # Errors
     /// When the file system refuses.
     pub fn remove(dir: &Path) -> Result<(), ProfileError> {
-        for name in [DEVICE, CREDENTIAL, SHARE, SEEN, EPOCH, LOCK] {
+        for name in [DEVICE, CREDENTIAL, SHARE, SEEN, ATTESTATION, EPOCH, LOCK] {
             files::remove(&dir.join(name))?;
         }
         for guest in std::fs::read_dir(dir.join(GUESTS)).into_iter().flatten().flatten() {
@@ -300,6 +305,28 @@ impl Profile {
 }
 
 impl Profile {
+    /// Which hosts are trusted with what unlocks the vault.
+    ///
+    /// # Errors
+    /// When the file is damaged. Where there is none the vault was made on a host without evidence.
+    pub fn policy(&self) -> Result<Policy, ProfileError> {
+        let path = self.dir.join(ATTESTATION);
+        match files::read_private(&path, ATTESTATION_POLICY_BYTES_MAX as u64) {
+            Ok(bytes) => Policy::decode(&bytes).map_err(|_| ProfileError::Damaged { path }),
+            Err(e) if e.is_missing() => Ok(Policy::None {}),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Stores another policy, durably.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn store_policy(&self, policy: &Policy) -> Result<(), ProfileError> {
+        let _lock = self.lock()?;
+        Ok(files::replace(&self.dir.join(ATTESTATION), &policy.encode())?)
+    }
+
     /// The newest epoch of the vault's channel certificate that this device saw; an older certificate is refused.
     ///
     /// # Errors
@@ -402,6 +429,7 @@ const DEVICE: &str = "device.json";
 const PENDING: &str = "joining.json";
 const CREDENTIAL: &str = "credential";
 const SHARE: &str = "share";
+const ATTESTATION: &str = "attestation";
 const SEEN: &str = "seen";
 const EPOCH: &str = "epoch";
 const LOCK: &str = "lock";
@@ -422,6 +450,7 @@ mod tests {
             socket: Path::new("/run/x.sock"),
             credential: b"blob 0",
             sealed_share: None,
+            policy: &Policy::None {},
             seen: &LogPosition { size: 3, root: Bytes(vec![3; 32]) },
         };
         Profile::create(dir, keys, &new).unwrap()

@@ -11,7 +11,7 @@ use strongroom_wire::device::{DeviceAnswer, DeviceRequest, Fresh, SlotKind, Slot
 use strongroom_wire::items::FieldDraft;
 use strongroom_wire::{Bytes, Challenge, Class, Code, Refusal, SlotId};
 
-use crate::channel::{self, Ask, AskError, Body, ConnectError, Connection, Expected, PATIENCE, Speaker, Upload};
+use crate::channel::{self, Ask, AskError, Body, ConnectError, Connection, Expected, PATIENCE, Speaker, Trust, Upload};
 use crate::credential;
 use crate::error::ClientError;
 use crate::fresh::{self, Factor, Factors};
@@ -116,6 +116,12 @@ impl<'p> Session<'p> {
         self.connection = None;
     }
 
+    /// The SHA-256 of the vault program at the other end, where its evidence was appraised.
+    #[must_use]
+    pub fn program(&self) -> Option<[u8; 32]> {
+        self.connection.as_ref()?.program()
+    }
+
     /// Opens the connection where there is none.
     ///
     /// # Errors
@@ -128,7 +134,16 @@ impl<'p> Session<'p> {
         let speaker = Speaker::new(Role::Device, profile.device().0, profile.sign_key());
         let epoch = profile.channel_epoch()?;
         let expected = Expected::Identity(profile.identity(), epoch);
-        let connection = Connection::open(profile.socket(), profile.vault(), expected, speaker)?;
+        let policy = profile.policy()?;
+        let trust = Trust::Policy(&policy);
+        let connection = Connection::open(profile.socket(), profile.vault(), expected, trust, speaker)?;
+        if let Some(program) = connection.program() {
+            // It was accepted and is seen to run: what ran before may not come back.
+            let mut now = policy.clone();
+            if now.only_program(program) {
+                profile.store_policy(&now)?;
+            }
+        }
         if connection.epoch() > epoch {
             profile.store_channel_epoch(connection.epoch())?;
         }
@@ -260,6 +275,8 @@ impl Needs {
             | R::DeviceAdd(_)
             | R::DeviceRevoke { .. }
             | R::ConfigSet(_)
+            | R::UpdateAccept { .. }
+            | R::UnattendedSet { .. }
             | R::VaultDelete { .. }
             | R::Use(_)
             | R::Deliver(_) => true,
@@ -267,7 +284,7 @@ impl Needs {
         };
         let critical = |fields: &[FieldDraft]| fields.iter().any(|field| field.class == Class::Critical);
         let credential = match request {
-            R::GuestAdd(_) | R::DeviceAdd(_) => true,
+            R::GuestAdd(_) | R::DeviceAdd(_) | R::UpdateAccept { .. } => true,
             R::SlotReplace { draft, .. } => draft.kind == SlotKind::Recovery,
             R::ItemAdd(draft) => critical(&draft.fields),
             R::ItemEdit(edit) => critical(&edit.set),

@@ -50,6 +50,9 @@ fn status(state: VaultState) -> DeviceAnswer {
         log_size: None,
         guests_suspended: None,
         version: "0".into(),
+        update: None,
+        unattended: None,
+        unattended_refused: None,
     })
 }
 

@@ -77,6 +77,8 @@ impl<S: Storage> Vault<S> {
             R::DeviceRevoke { device: other } => self.device_revoke(device, other, cx)?,
             R::ConfigShow {} => self.config_show()?,
             R::ConfigSet(change) => self.config_set(device, &change, cx)?,
+            R::UpdateAccept { program } => self.update_accept(device, &program, cx)?,
+            R::UnattendedSet { on } => return self.unattended_set(device, on, request.to, cx),
             R::VaultDelete { vault } => self.vault_delete(device, vault, cx)?,
             R::Unlock(_) | R::CredentialConfirm { .. } => return Err(Code::Bug.into()),
         };

@@ -207,6 +207,7 @@ impl<S: Storage> Vault<S> {
             time: now,
             attempts_written: BTreeMap::new(),
             attempts_ahead: true,
+            unattended_paused: false,
             dirty: false,
         };
         self.chain_writes.push((device, chain_file));
@@ -317,6 +318,7 @@ impl<S: Storage> Vault<S> {
             generation,
             sealed: Bytes::default(),
             sealed_next: None,
+            hardware: Vec::new(),
         };
         let place = SlotPlace { vault: self.id.as_bytes(), slot: id.as_bytes(), kind: slot.factor(), generation };
         slot.sealed = Bytes::from(seal_vault_key(&public, &place, vault_key, cx.rng));

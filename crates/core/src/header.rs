@@ -10,6 +10,7 @@ use strongroom_crypto::seal::{newest_header, seal_header};
 use strongroom_crypto::secret::HostShare;
 use strongroom_crypto::sign::{PublicKey, SigningKey};
 use strongroom_wire::device::{Kdf, LogPosition, SlotKind};
+use strongroom_wire::sealing::TpmSealed;
 use strongroom_wire::{Bytes, Code, DeviceId, GuestId, Refusal, SecretValue, SlotId, Timestamp, VaultId, limits};
 
 use crate::records::{HeaderCopy, Storage};
@@ -41,6 +42,9 @@ pub(crate) struct Slot {
     /// While the vault key is being replaced: the next one, of the generation that follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) sealed_next: Option<Bytes>,
+    /// The secret of an unattended slot, as the host's hardware sealed it for each vault program.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) hardware: Vec<TpmSealed>,
 }
 
 impl Slot {
@@ -50,6 +54,7 @@ impl Slot {
             SlotKind::Passphrase => FactorKind::Passphrase,
             SlotKind::Passkey => FactorKind::Passkey,
             SlotKind::Recovery => FactorKind::Recovery,
+            SlotKind::Unattended => FactorKind::Unattended,
         }
     }
 }
@@ -110,6 +115,8 @@ struct SealedPart {
     floor: LogPosition,
     tail: TailPlace,
     time: Timestamp,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unattended_paused: bool,
 }
 
 /// What the header repeats of the database, so that a locked vault knows it, and what must be as new as the database.
@@ -160,6 +167,8 @@ pub(crate) struct Header {
     pub(crate) tail: TailPlace,
     /// Time when it was written.
     pub(crate) time: Timestamp,
+    /// A device locked the vault: it does not open by itself before a device opens it.
+    pub(crate) unattended_paused: bool,
     /// Whether something changed since it was written.
     pub(crate) dirty: bool,
 }
@@ -214,6 +223,7 @@ impl Header {
             floor: sealed.floor,
             tail: sealed.tail,
             time: sealed.time,
+            unattended_paused: sealed.unattended_paused,
             dirty: false,
         };
         Ok(Some(Read { header, starts_at_limit: newest.other.starts_at_limit() }))
@@ -293,6 +303,7 @@ impl Header {
             floor: self.floor.clone(),
             tail: self.tail.clone(),
             time: self.time,
+            unattended_paused: self.unattended_paused,
         };
         let open = serde_json::to_vec(&open).map_err(|_| Refusal::new(Code::Bug))?;
         let sealed = zeroize::Zeroizing::new(serde_json::to_vec(&sealed).map_err(|_| Refusal::new(Code::Bug))?);

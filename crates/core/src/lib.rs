@@ -27,14 +27,17 @@ mod deliver;
 mod drafts;
 mod exchanges;
 mod guests;
+mod hardware;
 mod header;
 mod imports;
 mod items;
 mod settings;
+mod settle;
 mod unlock;
 mod uses;
 
 pub use clock::{Clock, Moment};
 pub use exchanges::{HttpDone, HttpRun};
+pub use hardware::Hardware;
 pub use items::SealedSecret;
 pub use vault::{Audience, Context, Effect, Input, Peer, ReplyTo, Request, Vault};

@@ -66,7 +66,8 @@ impl<S: Storage> Vault<S> {
             return Err(Refusal::new(Code::SlotLast).detail("The recovery phrase is renewed, not removed."));
         }
         let others = self.header.as_ref().map_or(0, |header| {
-            header.roster.slots.iter().filter(|other| other.kind != SlotKind::Recovery && other.id != id).count()
+            let opens = |other: &&Slot| !matches!(other.kind, SlotKind::Recovery | SlotKind::Unattended);
+            header.roster.slots.iter().filter(opens).filter(|other| other.id != id).count()
         });
         if others == 0 {
             return Err(Code::SlotLast.into());

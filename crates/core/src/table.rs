@@ -94,6 +94,9 @@ operations! {
     DeviceRevoke = "device_revoke";
     ConfigShow = "config_show";
     ConfigSet = "config_set";
+    UpdateAccept = "update_accept";
+    UnattendedOn = "unattended_on";
+    UnattendedOff = "unattended_off";
     VaultDelete = "vault_delete";
     CredentialConfirm = "credential_confirm";
     GuestListGranted = "list";
@@ -190,6 +193,9 @@ table! {
     DeviceAdd         Device  NONE Credential;
     DeviceRevoke      Device  NONE Factor;
     ConfigSet         Device  NONE Factor;
+    UpdateAccept      Device  NONE Credential;
+    UnattendedOn      Device  NONE Factor;
+    UnattendedOff     Device  NONE Factor;
     VaultDelete       Device  NONE Factor;
     // The member's own uses.
     UseHttp           Device  SECRET Factor;
@@ -259,6 +265,9 @@ impl Operation {
             R::DeviceRevoke { .. } => Self::DeviceRevoke,
             R::ConfigShow {} => Self::ConfigShow,
             R::ConfigSet(_) => Self::ConfigSet,
+            R::UpdateAccept { .. } => Self::UpdateAccept,
+            R::UnattendedSet { on: true } => Self::UnattendedOn,
+            R::UnattendedSet { on: false } => Self::UnattendedOff,
             R::VaultDelete { .. } => Self::VaultDelete,
             R::CredentialConfirm { .. } => Self::CredentialConfirm,
         }

@@ -94,6 +94,9 @@ impl<S: Storage> Vault<S> {
         }
         rule!(7, self.challenges.remove(&fresh.challenge), None);
         let slot = self.slot(fresh.slot)?;
+        if slot.kind == SlotKind::Unattended {
+            return Err(Code::SlotUnknown.into());
+        }
         let public = PublicKey::from_bytes(&slot.sign_public.0).map_err(|_| Refusal::new(Code::Bug))?;
         self.count_attempt(&slot, cx)?;
         let act = Act::new(self.id.as_bytes(), device.as_bytes(), &fresh.challenge.0, body.as_bytes());
@@ -115,6 +118,9 @@ impl<S: Storage> Vault<S> {
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
         let slot = self.slot(request.slot)?;
+        if slot.kind == SlotKind::Unattended {
+            return Err(Code::SlotUnknown.into());
+        }
         // EXPOSE: moved into locked memory.
         let seed: &[u8; 32] = request
             .seed
@@ -123,19 +129,20 @@ impl<S: Storage> Vault<S> {
             .map_err(|_| Refusal::new(Code::ValueRefused).detail("A slot's seed has 32 bytes."))?;
         let secret = SlotSecret::from_seed(seed);
         self.count_attempt(&slot, cx)?;
-        let Some((current, next)) = open_slot(&slot, &secret, self.id.as_bytes()) else {
+        let Some(keys) = open_slot(&slot, &secret, self.id.as_bytes()) else {
             self.note_refusal(device, &slot, Action::UnlockRefused, cx)?;
             return Err(self.attempts_left(Refusal::new(Code::FactorRefused), slot.id));
         };
         if let Some(header) = &mut self.header {
             header.forget_attempts();
             header.attempts_ahead = true;
+            header.unattended_paused = false;
         }
         let was_open = self.open.is_some();
         let entered = match was_open {
             true => self.enter(device, slot.id, request, cx),
             false => self
-                .open_database(Keys { current, next, generation: slot.generation }, request, cx)
+                .open_database(keys, request.open_secs, cx)
                 .and_then(|()| self.still_known(device, &slot, cx))
                 .and_then(|()| self.enter(device, slot.id, request, cx)),
         };
@@ -169,17 +176,24 @@ impl<S: Storage> Vault<S> {
             vault.log(event, cx)?;
             Ok(session_until)
         })?;
+        self.limit_open(cx);
         self.move_floor();
         self.settle(cx)?;
         let now = self.now(cx);
         let (open, disk) = self.opened()?;
         // A device that has seen more than there is must not be led on: the log was cut.
         let checkpoint = open.ledger.checkpoint(disk, &open.audit, request.seen.size)?;
-        let open_until = Timestamp(now.0 + open.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms));
+        let open_for_ms = open.open_until_ticks_ms.saturating_sub(cx.moment.ticks_ms);
+        let open_until = Timestamp(now.0.saturating_add(open_for_ms.min(limits::OPEN_SECS_MAX * 1_000)));
         Ok(DeviceAnswer::Unlocked(Unlocked { session_until, open_until, checkpoint }))
     }
 
-    fn open_database(&mut self, keys: Keys, request: &UnlockRequest, cx: &mut Context<'_>) -> Result<(), Refusal> {
+    pub(crate) fn open_database(
+        &mut self,
+        keys: Keys,
+        open_secs: Option<u64>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), Refusal> {
         let vault = *self.id.as_bytes();
         let Keys { current, next, generation } = keys;
         // A rotation turns the records first, then the pages, then the chain files; the slots hold both keys until it is over.
@@ -231,8 +245,7 @@ impl<S: Storage> Vault<S> {
         let suspended: bool = ledger.get(&mut self.disk, Table::Settings, SETTING_SUSPENDED)?.unwrap_or(false);
         // EXPOSE: moved into locked memory.
         let seed: &[u8; 32] = audit.seed.expose().try_into().map_err(|_| missing_setting())?;
-        let open_secs = request
-            .open_secs
+        let open_secs = open_secs
             .or(config.open_secs)
             .unwrap_or(limits::OPEN_SECS_DEFAULT)
             .clamp(limits::OPEN_SECS_MIN, limits::OPEN_SECS_MAX);
@@ -382,8 +395,10 @@ impl<S: Storage> Vault<S> {
         let event = self.event(actor, Action::VaultLock, cx);
         // A lock is never refused: where the event cannot be written, the vault locks without it.
         let _ = self.in_transaction(cx, |vault, cx| vault.log(event, cx));
+        let paused = matches!(actor, Actor::Device(_)) && self.unattended_slot().is_some();
         if let Some(header) = &mut self.header {
             header.attempts_ahead = false;
+            header.unattended_paused |= paused;
             header.dirty = true;
         }
         let _ = self.settle(cx);
@@ -569,7 +584,7 @@ impl<S: Storage> Vault<S> {
 }
 
 /// What a slot gave: the vault key of a generation, and the next one while it is being replaced.
-struct Keys {
+pub(crate) struct Keys {
     current: VaultKey,
     next: Option<VaultKey>,
     generation: u32,
@@ -584,7 +599,7 @@ pub(crate) fn wait_secs(attempts: u32) -> u64 {
 }
 
 /// The vault key that a slot holds, and the next one while it is being replaced.
-fn open_slot(slot: &Slot, secret: &SlotSecret, vault: &[u8; 16]) -> Option<(VaultKey, Option<VaultKey>)> {
+pub(crate) fn open_slot(slot: &Slot, secret: &SlotSecret, vault: &[u8; 16]) -> Option<Keys> {
     let place = SlotPlace { vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation: slot.generation };
     let current = open_vault_key(secret, &place, &slot.sealed.0).ok()?;
     let next = match &slot.sealed_next {
@@ -594,7 +609,7 @@ fn open_slot(slot: &Slot, secret: &SlotSecret, vault: &[u8; 16]) -> Option<(Vaul
             Some(open_vault_key(secret, &place, &sealed.0).ok()?)
         }
     };
-    Some((current, next))
+    Some(Keys { current, next, generation: slot.generation })
 }
 
 pub(crate) fn missing_setting() -> Refusal {

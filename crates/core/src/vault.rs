@@ -7,11 +7,11 @@ use serde::Serialize;
 use strongroom_crypto::CryptoRng;
 use strongroom_crypto::secret::{HostShare, VaultKey};
 use strongroom_crypto::sign::{PublicKey, SigningKey};
-use strongroom_wire::code::Blame;
 use strongroom_wire::device::{DeviceAnswer, DeviceRequest, Fresh, Status, VaultState};
 use strongroom_wire::event::{Action, Actor, Event};
 use strongroom_wire::frame;
 use strongroom_wire::guest::{GuestAnswer, GuestRequest};
+use strongroom_wire::host::{HardwareAnswer, HardwareRequest};
 use strongroom_wire::{
     ApprovalId, Challenge, Code, DeviceId, GrantId, GuestId, Refusal, RequestId, Timestamp, VaultId, limits,
 };
@@ -21,8 +21,9 @@ use crate::clock::{Clock, Moment};
 use crate::consumers::Consumers;
 use crate::exchanges::{HttpDone, HttpRun, Running};
 use crate::guests::{Grant, grant_id};
-use crate::header::{Header, Read, Roster};
-use crate::ledger::{AuditKey, Ledger, Mark};
+use crate::hardware::{Asked, Hardware};
+use crate::header::{Header, Read};
+use crate::ledger::{AuditKey, Ledger};
 use crate::planted::rule;
 use crate::records::{Storage, Table};
 use crate::table::{Freshness, Operation, Who, freshness};
@@ -79,6 +80,8 @@ pub enum Input<'a> {
     },
     /// A channel is gone.
     ChannelClosed(u32),
+    /// The hardware answered.
+    Hardware(HardwareAnswer),
     /// Time has passed.
     Tick,
 }
@@ -105,6 +108,8 @@ pub enum Effect {
     Notice(&'static str),
     /// The vault's files are gone.
     Deleted,
+    /// Ask the host's hardware.
+    Hardware(Box<HardwareRequest>),
 }
 
 /// Who is told.
@@ -140,11 +145,17 @@ pub struct Vault<S> {
     /// Effects that were not handed out yet.
     pub(crate) effects: Vec<Effect>,
     /// How many of them have everything behind them durable.
-    durable: usize,
+    pub(crate) durable: usize,
     /// Counts settlements, so that an act can tell whether a part of it is durable.
-    settlements: u64,
+    pub(crate) settlements: u64,
     /// Chain files to write before the transaction is made durable.
     pub(crate) chain_writes: Vec<(DeviceId, Vec<u8>)>,
+    /// What the host's hardware is good for.
+    pub(crate) hardware: Hardware,
+    /// What it was asked for.
+    pub(crate) asked: Option<Asked>,
+    /// Why it did not open the vault at the start.
+    pub(crate) unattended_refusal: Option<Code>,
     /// Whether a guest that found the vault locked was told of, since the lock.
     pub(crate) told_locked: bool,
     /// The number of the next exchange. None comes twice, so that the end of one from before a lock is nobody else's.
@@ -161,7 +172,7 @@ pub(crate) struct Open {
     /// Shared with whoever may have to go back to it: what is taken back on the disk is taken back here too.
     pub(crate) live: Arc<Live>,
     /// The state as it was when the records were durable last.
-    settled: Arc<Live>,
+    pub(crate) settled: Arc<Live>,
     pub(crate) rates: HashMap<GrantId, VecDeque<u64>>,
     /// Refusals by guest and code that were not logged one by one: since when, and how many.
     pub(crate) refusals: HashMap<(GuestId, Code), (u64, u64)>,
@@ -237,16 +248,6 @@ impl Open {
     }
 }
 
-/// Where an act began: what to go back to when it refuses.
-struct Before {
-    mark: Mark,
-    live: Arc<Live>,
-    roster: Option<Arc<Roster>>,
-    effects: usize,
-    chain_writes: usize,
-    settlements: u64,
-}
-
 impl<S: Storage> Vault<S> {
     /// A vault as it lies on its disk: not made yet, or locked.
     ///
@@ -274,6 +275,9 @@ impl<S: Storage> Vault<S> {
             durable: 0,
             settlements: 0,
             chain_writes: Vec::new(),
+            hardware: Hardware::default(),
+            asked: None,
+            unattended_refusal: None,
             told_locked: false,
             next_run: 1,
         })
@@ -345,99 +349,8 @@ impl<S: Storage> Vault<S> {
                 }
                 self.cancel(|running| running.to.channel == channel);
             }
+            Input::Hardware(answer) => self.hardware_answered(answer, cx),
             Input::Tick => self.tick(cx),
-        }
-    }
-
-    /// Makes everything durable that was done since the last call, then hands out what should happen. Where the disk fails,
-    /// nothing of it remains, and each answer becomes a refusal.
-    pub fn flush(&mut self, cx: &mut Context<'_>) -> Vec<Effect> {
-        if self.settle(cx).is_ok() {
-            self.answer_waiting(cx);
-        }
-        self.durable = 0;
-        let mut effects = std::mem::take(&mut self.effects);
-        // Whoever throws itself out still gets its answer.
-        effects.sort_by_key(|effect| matches!(effect, Effect::Disconnect(_)));
-        effects
-    }
-
-    /// Makes durable what was done so far, and with it what waits to be handed out. On an error nothing of it remains, and what
-    /// waited has become a refusal.
-    pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        if let Err(refusal) = rule!(4, self.commit(), self.commit().or(Ok(()))) {
-            self.discard(&refusal);
-            return Err(refusal);
-        }
-        if let Err(refusal) = self.settle_header(cx) {
-            // The records are ahead of the header now. The next unlock brings the header up to them.
-            let refusal = Refusal::new(Code::StoreFailed)
-                .detail(format!("{refusal} The vault was locked; unlock it to see what was done."));
-            self.discard(&refusal);
-            self.close();
-            return Err(refusal);
-        }
-        self.settlements += 1;
-        self.durable = self.effects.len();
-        if let Some(open) = &mut self.open {
-            open.running.retain(|_, running| !running.written);
-        }
-        Ok(())
-    }
-
-    /// Chain files first: a blob whose key is on the disk while its change is not is only a blob too many, the other way round
-    /// a critical value would be in no credential.
-    fn commit(&mut self) -> Result<(), Refusal> {
-        for (device, bytes) in std::mem::take(&mut self.chain_writes) {
-            self.disk.write_chain(device, &bytes)?;
-        }
-        if let Some(open) = &mut self.open {
-            open.ledger.commit(&mut self.disk)?;
-            open.settled = Arc::clone(&open.live);
-        }
-        Ok(())
-    }
-
-    /// Writes the header where it changed. Nothing of a transaction is open.
-    pub(crate) fn settle_header(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
-        let Some(header) = &mut self.header else { return Ok(()) };
-        if header.dirty {
-            if let Some(open) = &self.open {
-                header.floor = open.ledger.position(&mut self.disk)?;
-            }
-            header.time = self.clock.now(cx.moment);
-            header.write(&mut self.disk, self.id, &self.share, cx.rng)?;
-        }
-        header.settled = Arc::clone(&header.roster);
-        Ok(())
-    }
-
-    /// Goes back to the last settlement.
-    fn discard(&mut self, refusal: &Refusal) {
-        self.chain_writes.clear();
-        if let Some(header) = &mut self.header {
-            header.roster = Arc::clone(&header.settled);
-        }
-        if let Some(open) = &mut self.open {
-            open.ledger.roll_back(&mut self.disk);
-            open.live = Arc::clone(&open.settled);
-            open.running.values_mut().for_each(|running| running.written = false);
-        }
-        let from = self.durable.min(self.effects.len());
-        let undone: Vec<Effect> = self.effects.drain(from..).collect();
-        for effect in undone {
-            self.forget_run(&effect);
-            self.effects.extend(refuse(effect, refusal));
-        }
-        self.durable = self.effects.len();
-        // Whoever is inside a transaction that began before must not go back to what it began with: that is gone too.
-        self.settlements += 1;
-    }
-
-    /// An exchange that is not handed out does not run.
-    fn forget_run(&mut self, effect: &Effect) {
-        if let (Effect::Http(run), Some(open)) = (effect, &mut self.open) {
-            open.running.remove(&run.run);
         }
     }
 
@@ -505,62 +418,6 @@ impl<S: Storage> Vault<S> {
             return self.present(device, body, &request, cx).map(Some);
         }
         self.in_transaction(cx, |vault, cx| vault.device_act(device, body, &request, None, cx))
-    }
-
-    /// Runs `act` so that nothing of it remains when it refuses, but what it settled itself.
-    pub(crate) fn in_transaction<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        act: impl FnOnce(&mut Self, &mut Context<'_>) -> Result<T, Refusal>,
-    ) -> Result<T, Refusal> {
-        let Some(open) = &mut self.open else { return act(self, cx) };
-        let before = Before {
-            mark: open.ledger.mark(&mut self.disk)?,
-            live: Arc::clone(&open.live),
-            roster: self.header.as_ref().map(|header| Arc::clone(&header.roster)),
-            effects: self.effects.len(),
-            chain_writes: self.chain_writes.len(),
-            settlements: self.settlements,
-        };
-        let result = act(self, cx);
-        let Some(open) = &mut self.open else { return result };
-        match result {
-            Ok(value) => match open.ledger.keep(&mut self.disk, &before.mark) {
-                Ok(()) => Ok(value),
-                Err(error) => {
-                    let refusal = error.into();
-                    self.discard(&refusal);
-                    Err(refusal)
-                }
-            },
-            Err(refusal) => Err(self.take_back(before, refusal)),
-        }
-    }
-
-    /// Takes back what an act did; answers its refusal, or the disk's where that took back more than the act.
-    fn take_back(&mut self, before: Before, refusal: Refusal) -> Refusal {
-        if before.settlements != self.settlements {
-            self.discard(&refusal);
-            return refusal;
-        }
-        let Some(open) = &mut self.open else { return refusal };
-        if let Err(error) = open.ledger.take_back(&mut self.disk, before.mark) {
-            // Some failures take back the whole transaction, and with it what others were about to be answered: that is more
-            // than what the asker did wrong.
-            let failed = error.into();
-            self.discard(&failed);
-            return if refusal.code.blame() == Blame::Asker { failed } else { refusal };
-        }
-        open.live = before.live;
-        if let (Some(header), Some(roster)) = (&mut self.header, before.roster) {
-            header.roster = roster;
-        }
-        self.chain_writes.truncate(before.chain_writes);
-        let undone: Vec<Effect> = self.effects.drain(before.effects.min(self.effects.len())..).collect();
-        for effect in &undone {
-            self.forget_run(effect);
-        }
-        refusal
     }
 
     /// Fresh authentication, session, state: whatever `needed` asks of the request.
@@ -699,9 +556,12 @@ impl<S: Storage> Vault<S> {
             log_size: None,
             guests_suspended: None,
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            update: self.update().cloned(),
+            unattended: self.unattended_slot().map(|_| true),
+            unattended_refused: self.unattended_refusal,
         };
         if let Some(open) = &self.open {
-            status.open_until = Some(at(open.open_until_ticks_ms));
+            status.open_until = Some(open.open_until_ticks_ms).filter(|until| *until != u64::MAX).map(at);
             status.session_until = device
                 .and_then(|device| open.live.sessions.get(&device))
                 .filter(|until| **until > ticks)
@@ -735,24 +595,6 @@ impl<S: Storage> Vault<S> {
         self.cancel_expired(cx);
         self.write_outcomes(cx);
         self.expire_approvals(cx);
-    }
-}
-
-/// An answer that may not leave because nothing behind it is durable.
-fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
-    match effect {
-        Effect::Device(to, _) => Some(Effect::Device(to, Err(refusal.clone()))),
-        Effect::Guest(to, _) => Some(Effect::Guest(to, Err(refusal.clone().for_guest()))),
-        Effect::Http(run) if matches!(run.peer, Peer::Guest(_)) => {
-            Some(Effect::Guest(run.to, Err(refusal.clone().for_guest())))
-        }
-        Effect::Http(run) => Some(Effect::Device(run.to, Err(refusal.clone()))),
-        // The bytes of the answer have left already; its outcome is written again.
-        Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
-        Effect::HttpAbort => Some(Effect::HttpAbort),
-        // Time and channels end without a word on the disk, and to break off too much is safe.
-        Effect::HttpCancel(run) => Some(Effect::HttpCancel(run)),
-        Effect::Tell(..) | Effect::Disconnect(_) | Effect::Notice(_) | Effect::Deleted => None,
     }
 }
 

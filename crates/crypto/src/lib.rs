@@ -15,6 +15,7 @@
 //! | [`sign`] | Ed25519 keys, the statements they sign, fingerprints, hashes of acts and requests | 6, 7 |
 //! | [`factor`] | passphrase, recovery phrase and passkey, down to what they unlock | 2 |
 //! | [`slot`] | the vault key, sealed once for each factor | 2 |
+//! | [`unattended`] | the seed of the slot that a TPM keeps, on its way to the vault process | 2 |
 //! | [`seal`] | everything that is sealed at rest: item keys, fields, headers, credentials, mail, recovery | 3, 4, 5 |
 //! | [`channel`] | the sealed channel between a vault and its devices and guests, both ends | 8 |
 //! | [`lthash`] | a hash over a whole table that changes with each row in constant time | 9 |
@@ -39,6 +40,7 @@ pub mod secret;
 pub mod sign;
 pub mod slot;
 pub mod tuple;
+pub mod unattended;
 
 #[cfg(test)]
 mod test_rng;

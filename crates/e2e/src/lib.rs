@@ -3,7 +3,7 @@
 //! In reading order: `programs` (where the built programs are), `place` (one machine: folders, server, transcript), `run` (one
 //! command), `api` (an HTTPS server that wants a key and echoes it), `processes` (killing and looking into them), `search`
 //! (finding a secret in whatever encoding it hides), `canaries` (secrets to look for), `mcp` (an
-//! agent), `members` (many at once).
+//! agent), `members` (many at once), `swtpm` (a machine's TPM).
 #![forbid(unsafe_code)]
 
 pub mod api;
@@ -15,6 +15,7 @@ pub mod processes;
 pub mod programs;
 pub mod run;
 pub mod search;
+pub mod swtpm;
 
 pub use api::Api;
 pub use place::{PASSPHRASE, Place};

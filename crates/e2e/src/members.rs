@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use strongroom_client::channel::{self, Ask, AskError, Connection, Expected, PATIENCE, Speaker};
+use strongroom_client::channel::{self, Ask, AskError, Connection, Expected, PATIENCE, Speaker, Trust};
 use strongroom_client::crypto::channel::Role;
 use strongroom_client::crypto::digest::leaf_hash;
 use strongroom_client::crypto::factor::{FactorRoot, KdfParams, Phrase};
@@ -79,7 +79,7 @@ impl Member {
         let keys = DeviceKeys::generate();
         let founder = DeviceId(channel::new_request_id().0);
         let speaker = Speaker::new(Role::Founder, founder.0, &keys.sign);
-        let mut connection = Connection::open(socket, vault, Expected::Unfounded, speaker)?;
+        let mut connection = Connection::open(socket, vault, Expected::Unfounded, Trust::Unasked, speaker)?;
         let create = CreateRequest {
             device_name: "laptop".to_owned(),
             device_kem_public: Bytes::from(keys.kem.public().as_bytes().as_slice()),
@@ -108,7 +108,7 @@ impl Member {
     /// When nobody answers, or not the vault.
     pub fn connect(&self, socket: &Path) -> Result<Connection, AskError> {
         let speaker = Speaker::new(Role::Device, self.device.0, &self.sign);
-        Connection::open(socket, self.vault, Expected::Identity(&self.identity, 0), speaker)
+        Connection::open(socket, self.vault, Expected::Identity(&self.identity, 0), Trust::Unasked, speaker)
     }
 
     /// Asks how the vault stands, over a channel of its own.

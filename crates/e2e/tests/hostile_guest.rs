@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
-use strongroom_client::channel::{Ask, AskError, Connection, Expected, PATIENCE, Speaker, new_request_id};
+use strongroom_client::channel::{Ask, AskError, Connection, Expected, PATIENCE, Speaker, Trust, new_request_id};
 use strongroom_client::crypto::channel::Role;
 use strongroom_client::guest::GuestKey;
 use strongroom_client::wire::Refusal;
@@ -30,7 +30,7 @@ impl Guest {
 
     fn connect(key: &GuestKey) -> Result<Connection, AskError> {
         let speaker = Speaker::new(Role::Guest, key.guest().0, key.sign_key());
-        Connection::open(key.socket(), key.vault(), Expected::Identity(key.identity(), 1), speaker)
+        Connection::open(key.socket(), key.vault(), Expected::Identity(key.identity(), 1), Trust::Unasked, speaker)
     }
 
     /// Sends any JSON, and gives the refusal as it came, every field of it.
@@ -390,7 +390,7 @@ fn a_guest_or_device_that_is_thrown_out_is_out_of_its_open_channel_at_once() {
     let mut guest = Guest::add(&place, "helper");
     let as_device = |vault, identity| {
         let speaker = Speaker::new(Role::Device, device.device().0, device.sign_key());
-        Connection::open(device.socket(), vault, Expected::Identity(identity, 1), speaker)
+        Connection::open(device.socket(), vault, Expected::Identity(identity, 1), Trust::Unasked, speaker)
     };
     let mut connection = as_device(device.vault(), device.identity()).unwrap();
     assert!(connection.still_stands() && guest.connection.still_stands());
@@ -402,10 +402,22 @@ fn a_guest_or_device_that_is_thrown_out_is_out_of_its_open_channel_at_once() {
     };
     turned_away(as_device(other.vault(), other.identity()));
     let speaker = || Speaker::new(Role::Guest, guest.key.guest().0, guest.key.sign_key());
-    turned_away(Connection::open(other.socket(), other.vault(), Expected::Identity(other.identity(), 1), speaker()));
+    turned_away(Connection::open(
+        other.socket(),
+        other.vault(),
+        Expected::Identity(other.identity(), 1),
+        Trust::Unasked,
+        speaker(),
+    ));
     // Nor is a guest's key a device's, nor the other way round.
     let speaker = Speaker::new(Role::Device, guest.key.guest().0, guest.key.sign_key());
-    turned_away(Connection::open(device.socket(), device.vault(), Expected::Identity(device.identity(), 1), speaker));
+    turned_away(Connection::open(
+        device.socket(),
+        device.vault(),
+        Expected::Identity(device.identity(), 1),
+        Trust::Unasked,
+        speaker,
+    ));
 
     place.say("guest revoke helper --yes").ok();
     // The command has its answer; the close is on its way or has come.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use strongroom_client::Profile;
-use strongroom_client::channel::{Ask, AskError, Connection, Expected, Speaker, new_request_id};
+use strongroom_client::channel::{Ask, AskError, Connection, Expected, Speaker, Trust, new_request_id};
 use strongroom_client::crypto::channel::Role;
 use strongroom_e2e::canaries::Canaries;
 use strongroom_e2e::{Api, Place, processes};
@@ -56,6 +56,9 @@ const TRIES: &[(&str, &str, May)] = &[
     ("devices add", "JOIN --yes", May::Not),
     ("devices revoke", "laptop --yes", May::Not),
     ("config set", "--open 30d", May::Not),
+    ("vault update", "--yes", May::Read),
+    ("vault attestation", "", May::Read),
+    ("vault unattended", "on --yes", May::Not),
     ("vault delete", "--yes --confirm VAULT", May::Not),
     ("item add", "note Mine --generate", May::Not),
     ("item edit", "Weather --host attacker.example", May::Not),
@@ -245,7 +248,8 @@ fn the_vault_itself_refuses_a_device_that_skips_the_factor() {
     let speaker = || Speaker::new(Role::Device, profile.device().0, profile.sign_key());
     let expected = Expected::Identity(profile.identity(), epoch);
     for request in requests {
-        let mut connection = Connection::open(&place.socket(), profile.vault(), expected, speaker()).unwrap();
+        let mut connection =
+            Connection::open(&place.socket(), profile.vault(), expected, Trust::Unasked, speaker()).unwrap();
         let body = serde_json::value::to_raw_value(&request).unwrap();
         let patience = Duration::from_secs(20);
         let ask = Ask { id: new_request_id(), fresh: None, credential: None, body, patience };

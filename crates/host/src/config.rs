@@ -22,6 +22,8 @@ pub struct HostConfig {
     pub vault_stderr: bool,
     /// What every vault process must have, or none is started.
     pub required: Isolation,
+    /// What keeps shares.
+    pub sealing: Sealing,
     /// Where this machine's own servers listen: no tunnel leads there, whatever an item allows.
     pub own_listeners: Vec<SocketAddr>,
     /// Vaults of this host.
@@ -47,6 +49,7 @@ impl HostConfig {
             memfd_secret: true,
             vault_stderr: false,
             required: Isolation::default(),
+            sealing: Sealing::default(),
             own_listeners: Vec::new(),
             vaults_max: 10_000,
             stop_grace: Duration::from_secs(5),
@@ -56,6 +59,27 @@ impl HostConfig {
             danger_addresses: std::collections::HashMap::new(),
         }
     }
+}
+
+/// What keeps shares; docs/sealing.md says what each is worth.
+#[derive(Clone, Debug, Default)]
+pub enum Sealing {
+    /// A file of its own for each, which only this user may read.
+    #[default]
+    File,
+    /// A TPM.
+    Tpm(TpmConfig),
+}
+
+/// The TPM that keeps shares.
+#[derive(Clone, Debug)]
+pub struct TpmConfig {
+    /// The program that holds it, `strongroom-tpm`: an absolute path.
+    pub program: PathBuf,
+    /// Its name for the TPM software stack, such as `device:/dev/tpmrm0`.
+    pub name: String,
+    /// The registers that make up the boot state, each under 23.
+    pub boot: Vec<u8>,
 }
 
 /// How well a vault process must be set apart. Each level holds those before it; docs/isolation.md says what each stops.

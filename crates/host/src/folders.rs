@@ -12,9 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use strongroom_bus::log;
-use strongroom_wire::VaultId;
+use strongroom_wire::{Refusal, VaultId};
 
-use crate::share::{self, Share};
+use crate::share::{self, Resting};
 
 /// Why the folders cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +56,8 @@ pub(crate) struct Folders {
 pub(crate) enum CreateVaultError {
     Exists,
     Io(io::ErrorKind),
+    /// The share could not be sealed.
+    Refused(Refusal),
 }
 
 impl Folders {
@@ -141,14 +143,19 @@ impl Folders {
         Ok(entries.flatten().filter(|entry| vault_of(&entry.path()).is_some()).count())
     }
 
-    /// A vault's share; `None` where it is missing or damaged.
-    pub(crate) fn share(&self, vault: VaultId) -> Option<Share> {
+    /// A vault's share as it rests; `None` where it is missing or damaged.
+    pub(crate) fn share(&self, vault: VaultId) -> Option<Resting> {
         share::read(&self.share_path(vault))
+    }
+
+    /// Puts a share in the place of the one that is there, durably.
+    pub(crate) fn replace_share(&self, vault: VaultId, share: &Resting) -> io::Result<()> {
+        share::replace(&self.share_path(vault), share)
     }
 
     /// Makes share and folder of a new vault, durably. The share first: a folder without one would look like a vault whose
     /// share was lost, a share without a folder is a few bytes that open nothing.
-    pub(crate) fn create(&self, vault: VaultId) -> Result<(), CreateVaultError> {
+    pub(crate) fn create(&self, vault: VaultId, share: &Resting) -> Result<(), CreateVaultError> {
         let io = |error: io::Error| match error.kind() {
             io::ErrorKind::AlreadyExists => CreateVaultError::Exists,
             kind => CreateVaultError::Io(kind),
@@ -156,7 +163,7 @@ impl Folders {
         if self.has(vault) {
             return Err(CreateVaultError::Exists);
         }
-        share::create(&self.share_path(vault)).map_err(io)?;
+        share::create(&self.share_path(vault), share).map_err(io)?;
         DirBuilder::new().mode(0o700).create(self.of(vault)).map_err(io)?;
         sync_folder(&self.of(vault)).and_then(|()| sync_folder(&self.vaults)).map_err(io)
     }
@@ -366,19 +373,23 @@ mod tests {
 
     const VAULT: VaultId = VaultId([5; 16]);
 
+    fn share() -> Resting {
+        Resting::Plain(share::Share::generate().expect("random bytes"))
+    }
+
     #[test]
     fn a_vault_is_made_once_for_this_user_only_and_deleted_whole() {
         let root = tempfile::tempdir().expect("a folder");
         let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
         assert!(!folders.has(VAULT) && folders.share(VAULT).is_none());
-        folders.create(VAULT).expect("made");
+        folders.create(VAULT, &share()).expect("made");
         assert!(folders.has(VAULT) && folders.share(VAULT).is_some() && folders.count().expect("counts") == 1);
         for (path, mode) in
             [(folders.of(VAULT), 0o700), (folders.share_path(VAULT), 0o600), (folders.shares.clone(), 0o700)]
         {
             assert_eq!(fs::metadata(path).expect("there").permissions().mode() & 0o777, mode);
         }
-        assert!(matches!(folders.create(VAULT), Err(CreateVaultError::Exists)));
+        assert!(matches!(folders.create(VAULT, &share()), Err(CreateVaultError::Exists)));
         fs::write(folders.of(VAULT).join("file"), "content").expect("written");
         folders.delete(VAULT).expect("deleted");
         assert!(!folders.has(VAULT) && folders.share(VAULT).is_none());
@@ -389,9 +400,9 @@ mod tests {
     fn a_lost_share_is_not_replaced() {
         let root = tempfile::tempdir().expect("a folder");
         let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
-        folders.create(VAULT).expect("made");
+        folders.create(VAULT, &share()).expect("made");
         fs::remove_file(folders.share_path(VAULT)).expect("removed");
-        assert!(matches!(folders.create(VAULT), Err(CreateVaultError::Exists)));
+        assert!(matches!(folders.create(VAULT, &share()), Err(CreateVaultError::Exists)));
         assert!(folders.share(VAULT).is_none());
     }
 
@@ -419,7 +430,7 @@ mod tests {
         let folders = open();
         let other = VaultId([6; 16]);
         for vault in [VAULT, other] {
-            folders.create(vault).expect("made");
+            folders.create(vault, &share()).expect("made");
             fs::create_dir(folders.of(vault).join("chains")).expect("made");
             fs::write(folders.of(vault).join("chains/one"), "content").expect("written");
         }
@@ -436,7 +447,7 @@ mod tests {
         assert_eq!(user(&folders, VAULT), first, "the same after a restart");
         assert_eq!(fs::metadata(folders.of(VAULT).join("chains/one")).expect("there").uid(), first);
         let third = VaultId([7; 16]);
-        folders.create(third).expect("made");
+        folders.create(third, &share()).expect("made");
         assert!(![first, user(&folders, other)].contains(&user(&folders, third)));
         // A copy that has the user of another vault gets one of its own.
         give(&open_folder(CWD, folders.of(third)).expect("there"), first, 0).expect("given");
@@ -450,7 +461,7 @@ mod tests {
     fn what_no_vault_makes_is_refused_and_removed_however_deep() {
         let root = tempfile::tempdir().expect("a folder");
         let folders = Folders::open(&root.path().join("data"), &root.path().join("shares")).expect("opens");
-        folders.create(VAULT).expect("made");
+        folders.create(VAULT, &share()).expect("made");
         let mut deep = open_folder(CWD, folders.of(VAULT)).expect("there");
         for _ in 0..2_500 {
             rustix::fs::mkdirat(&deep, "d", Mode::RWXU).expect("made");
@@ -464,7 +475,7 @@ mod tests {
         folders.delete(VAULT).expect("deleted");
         assert_eq!(fs::read_dir(&folders.vaults).expect("there").count(), 0);
         // Wide as well.
-        folders.create(VAULT).expect("made");
+        folders.create(VAULT, &share()).expect("made");
         for number in 0..=ENTRIES_MAX {
             fs::write(folders.of(VAULT).join(number.to_string()), "").expect("made");
         }

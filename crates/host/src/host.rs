@@ -8,18 +8,22 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use strongroom_bus::log::{self, LogSafe};
 use strongroom_bus::{Bus, BusError, Filter, Topic};
 use strongroom_jail::{Promise, Stderr};
+use strongroom_wire::Refusal;
 use strongroom_wire::operate::{HostStatus, IsolationStatus};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 
-use crate::config::{HostConfig, Isolation};
+use crate::config::{HostConfig, Isolation, Sealing};
 use crate::control;
 use crate::folders::{Folders, FoldersError};
 use crate::keeper::Keeper;
 use crate::life::{self, Lives};
+use crate::programs::Programs;
 use crate::resolve::Resolver;
 use crate::route::{Connections, Router, Shared};
+use crate::sealing::Sealer;
+use crate::tpm::Tpm;
 use crate::zygote::Forker;
 
 /// Why a host did not start.
@@ -38,6 +42,9 @@ pub enum StartHostError {
         /// What is missing.
         missing: Vec<Promise>,
     },
+    /// Shares cannot be sealed.
+    #[error("shares cannot be sealed: {0}")]
+    Sealing(Refusal),
     /// The system refused something.
     #[error("the host could not be set up")]
     System(#[source] io::Error),
@@ -77,7 +84,15 @@ impl Host {
         let keeper = Keeper::start().map_err(StartHostError::System)?;
         let config = Arc::new(config);
         let stderr = if config.vault_stderr { Stderr::Inherit } else { Stderr::Null };
-        let forker = Arc::new(Forker::new(config.vault_program.clone(), stderr));
+        let programs = Arc::new(Programs::new(config.vault_program.clone(), config.data_dir.join("programs")));
+        let forker = Arc::new(Forker::new(Arc::clone(&programs), stderr));
+        let tpm = match &config.sealing {
+            Sealing::File => None,
+            Sealing::Tpm(tpm) => Some(Tpm::new(tpm.clone(), stderr).map_err(StartHostError::System)?),
+        };
+        let sealer = Sealer::new(Arc::clone(&folders), programs, keeper.clone(), tpm);
+        sealer.begin().await.map_err(StartHostError::Sealing)?;
+        let sealer = Arc::new(sealer);
         let missing: Arc<OnceLock<Vec<Promise>>> = Arc::default();
         let examined = examine(&keeper, &folders, &forker, &missing);
         if config.required > Isolation::default() {
@@ -116,6 +131,7 @@ impl Host {
             config,
             folders,
             forker,
+            sealer,
             keeper: keeper.clone(),
             connections: Arc::clone(&connections),
             lives,

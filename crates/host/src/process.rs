@@ -13,7 +13,7 @@ use strongroom_jail::Promise;
 use strongroom_jail::zygote::Seed;
 use strongroom_wire::frame::{Messages, with_length};
 use strongroom_wire::host::{FromVault, Ready, Start, ToVault};
-use strongroom_wire::{Code, SecretValue, VaultId, limits};
+use strongroom_wire::{Code, Refusal, VaultId, limits};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedReadHalf;
 use tokio::task::JoinHandle;
@@ -23,6 +23,8 @@ use zeroize::Zeroizing;
 use crate::config::HostConfig;
 use crate::folders::Folders;
 use crate::keeper::Keeper;
+use crate::programs::Digest;
+use crate::sealing::{Opened, Sealer};
 use crate::zygote::Forker;
 
 /// What a vault process did that none of ours does. It is stopped; the word goes to the log.
@@ -36,6 +38,8 @@ pub(crate) struct Process {
     pub(crate) outbox: Outbox,
     writer: JoinHandle<()>,
     child: VaultChild,
+    /// The program it runs, where that was measured.
+    pub(crate) program: Option<Digest>,
     started: Instant,
 }
 
@@ -52,20 +56,27 @@ impl Process {
     /// Starts the process of `vault` and tells it its share.
     ///
     /// # Errors
-    /// The code to refuse the client with.
+    /// What to refuse the client with.
     pub(crate) async fn start(
         vault: VaultId,
         config: &Arc<HostConfig>,
         folders: &Arc<Folders>,
         forker: &Arc<Forker>,
+        sealer: &Sealer,
         keeper: &Keeper,
-    ) -> Result<Self, Code> {
+    ) -> Result<Self, Refusal> {
         let (config, folders, forker) = (Arc::clone(config), Arc::clone(folders), Arc::clone(forker));
-        let launched = keeper.run(move || launch(vault, &config, &folders, &forker)).await.map_err(|_| Code::Bug)?;
+        let opened = sealer.open(vault).await.inspect_err(|refusal| {
+            log::warn("vault_not_started", &[("vault", &vault), ("code", &refusal.code)]);
+        })?;
+        let program = opened.program;
+        let installed = if program.is_some() { Some(sealer.installed().await?) } else { None };
+        let job = move || launch(vault, opened, installed, &config, &folders, &forker);
+        let launched = keeper.run(job).await.map_err(|_| Code::Bug)?;
         let (child, socket) =
             launched.inspect_err(|code| log::warn("vault_not_started", &[("vault", &vault), ("code", code)]))?;
         let pid = child.pid();
-        let process = Self::attach(child, socket).map_err(|error| {
+        let process = Self::attach(child, socket, program).map_err(|error| {
             log::warn("vault_not_started", &[("vault", &vault), ("kind", &error.kind())]);
             Code::HostFailed
         })?;
@@ -73,7 +84,7 @@ impl Process {
         Ok(process)
     }
 
-    fn attach(child: VaultChild, socket: StdUnixStream) -> io::Result<Self> {
+    fn attach(child: VaultChild, socket: StdUnixStream, program: Option<Digest>) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (read, mut write) = UnixStream::from_std(socket)?.into_split();
         let outbox = Outbox::new(OUTBOX_BYTES_HIGH, OUTBOX_BYTES_MAX);
@@ -83,7 +94,7 @@ impl Process {
             let _ = waiting.write_to(&mut write, STALL).await;
         });
         let reader = Reader::new(read, limits::HOST_MESSAGE_BYTES_MAX);
-        Ok(Self { reader, outbox, writer, child, started: Instant::now() })
+        Ok(Self { reader, outbox, writer, child, program, started: Instant::now() })
     }
 
     /// The next message; `None` when the process has closed its socket. Dropping the future loses nothing.
@@ -207,9 +218,11 @@ impl Drop for VaultChild {
     }
 }
 
-/// On the keeper's thread. The share is read, sent and wiped here and is nowhere else.
+/// On the keeper's thread. The share is sent and wiped here.
 fn launch(
     vault: VaultId,
+    opened: Opened,
+    installed: Option<Digest>,
     config: &HostConfig,
     folders: &Folders,
     forker: &Forker,
@@ -218,10 +231,18 @@ fn launch(
         log::warn("vault_launch_failed", &[("vault", &vault), ("kind", &error.kind())]);
         Code::HostFailed
     };
-    let share = folders.share(vault).ok_or(Code::ShareMissing)?;
-    let (child, mut ours) =
-        folders.for_process(vault).and_then(|place| fork(forker, place, config.required.promises())).map_err(failed)?;
-    let start = Start { vault, share: SecretValue::new(share.into_bytes()), memfd_secret: config.memfd_secret };
+    let Opened { share, program } = opened;
+    let (child, mut ours) = folders
+        .for_process(vault)
+        .and_then(|place| fork(forker, place, config.required.promises(), program))
+        .map_err(failed)?;
+    let start = Start {
+        vault,
+        share: share.into_secret(),
+        memfd_secret: config.memfd_secret,
+        program: program.map(Digest::bytes),
+        installed: installed.map(Digest::bytes),
+    };
     let message = Zeroizing::new(ToVault::Start(start).encode());
     let length = u32::try_from(message.len()).map_err(|_| Code::Bug)?;
     // A few hundred bytes: the socket takes them without a wait.
@@ -238,13 +259,13 @@ pub(crate) fn examine(folders: &Folders, forker: &Forker) -> io::Result<Vec<Prom
     // With a user of its own a process needs its folder for a root: it may not walk the folders above.
     let with_user = folders.for_examination().and_then(|place| {
         let needed: &[Promise] = if place.1.is_some() { &[Promise::OwnMounts] } else { &[] };
-        fork(forker, place, needed)
+        fork(forker, place, needed, None)
     });
     let (_child, mut ours) = match with_user {
         Err(error) if folders.gives_users() => {
             log::warn("no_users_for_vaults", &[("kind", &error.kind())]);
             folders.give_no_users();
-            fork(forker, folders.for_examination()?, &[])?
+            fork(forker, folders.for_examination()?, &[], None)?
         }
         forked => forked?,
     };
@@ -276,9 +297,11 @@ fn fork(
     forker: &Forker,
     (folder, user): (OwnedFd, Option<(u32, u32)>),
     required: &[Promise],
+    program: Option<Digest>,
 ) -> io::Result<(VaultChild, StdUnixStream)> {
     let (ours, theirs) = StdUnixStream::pair()?;
-    let handle = forker.fork(&Seed { socket: theirs.as_fd(), folder: folder.as_fd(), user, required })?;
+    let seed = Seed { socket: theirs.as_fd(), folder: folder.as_fd(), user, required };
+    let handle = forker.fork(&seed, program)?;
     Ok((VaultChild { handle, reaped: false }, ours))
 }
 

@@ -15,6 +15,7 @@ use crate::folders::{CreateVaultError, Folders};
 use crate::keeper::Keeper;
 use crate::life::Lives;
 use crate::resolve::Resolver;
+use crate::sealing::Sealer;
 use crate::vault::{Ask, VaultTask};
 use crate::zygote::Forker;
 
@@ -24,6 +25,7 @@ pub(crate) struct Shared<B> {
     pub(crate) config: Arc<HostConfig>,
     pub(crate) folders: Arc<Folders>,
     pub(crate) forker: Arc<Forker>,
+    pub(crate) sealer: Arc<Sealer>,
     pub(crate) keeper: Keeper,
     pub(crate) resolver: Resolver,
     pub(crate) connections: Arc<Connections>,
@@ -186,15 +188,18 @@ impl<B: Bus> Router<B> {
         let (shared, count) = (Arc::clone(&self.shared), Arc::clone(&self.count));
         let (vault, connection) = (envelope.subject.member, envelope.connection);
         self.tasks.spawn(async move {
-            let folders = Arc::clone(&shared.folders);
-            let refused = match shared.keeper.run(move || folders.create(vault)).await {
-                Ok(Ok(())) => None,
-                Ok(Err(CreateVaultError::Exists)) => Some(Code::VaultExists),
-                Ok(Err(CreateVaultError::Io(kind))) => {
+            let refused: Option<Refusal> = match shared.sealer.create(vault).await {
+                Ok(()) => None,
+                Err(CreateVaultError::Exists) => Some(Code::VaultExists.into()),
+                Err(CreateVaultError::Io(kind)) => {
                     log::warn("vault_not_created", &[("vault", &vault), ("kind", &kind)]);
-                    Some(if kind == std::io::ErrorKind::StorageFull { Code::DiskFull } else { Code::HostFailed })
+                    let full = kind == std::io::ErrorKind::StorageFull;
+                    Some(if full { Code::DiskFull } else { Code::HostFailed }.into())
                 }
-                Err(_) => Some(Code::Bug),
+                Err(CreateVaultError::Refused(refusal)) => {
+                    log::warn("vault_not_created", &[("vault", &vault), ("code", &refusal.code)]);
+                    Some(refusal)
+                }
             };
             if refused.is_some() {
                 count.fetch_sub(1, Ordering::Relaxed);
@@ -202,7 +207,7 @@ impl<B: Bus> Router<B> {
                 log::info("vault_created", &[("vault", &vault)]);
             }
             // Where the bus is gone, so is whoever asked.
-            let _ = shared.bus.publish(answer(vault, connection, refused.map(Refusal::new))).await;
+            let _ = shared.bus.publish(answer(vault, connection, refused)).await;
         });
     }
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use strongroom_bus::framed::Outbox;
 use strongroom_bus::{Bus, ConnectionId, Envelope, Kind, Subject, Topic, log};
-use strongroom_wire::host::{FromVault, ToVault};
+use strongroom_wire::host::{FromVault, HardwareAnswer, HardwareRequest, ToVault};
 use strongroom_wire::{Code, Refusal, VaultId, limits};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::{Duration, Instant};
 
 use crate::channels::{Channels, Flow, Whose};
@@ -51,6 +51,12 @@ struct Running {
     open: bool,
     busy: bool,
     notices: Notices,
+    /// Turns to have evidence made.
+    evidence: Arc<Semaphore>,
+    /// The turn to ask the hardware for something.
+    hardware: Arc<Semaphore>,
+    /// The share is sealed to another program: the process is to make room for one of that.
+    replaced: Arc<Notify>,
 }
 
 /// What is awaited by when.
@@ -60,7 +66,7 @@ enum Phase {
         until: Instant,
     },
     Ready,
-    /// `evicted`: to make room, so that whoever comes now waits for the next process instead of being refused.
+    /// `evicted`: to make room, or for another program, so that whoever comes now waits for the next process instead of being refused.
     Stopping {
         until: Instant,
         evicted: bool,
@@ -73,12 +79,23 @@ impl Phase {
     }
 }
 
+/// Why a process is to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Stop,
+    /// To make room.
+    Room,
+    /// To make room for one of another program.
+    Replaced,
+}
+
 enum Event {
     Message(Result<Option<FromVault>, Misbehaved>),
     Ask(Ask),
     TunnelEnded,
     Stop,
     Evict,
+    Replaced,
 }
 
 /// Why a process is not running any more, or should not be.
@@ -139,7 +156,9 @@ impl<B: Bus> VaultTask<B> {
         let shared = &self.shared;
         let place = shared.lives.enter(self.id);
         let asked = Instant::now();
-        match Process::start(self.id, &shared.config, &shared.folders, &shared.forker, &shared.keeper).await {
+        let started =
+            Process::start(self.id, &shared.config, &shared.folders, &shared.forker, &shared.sealer, &shared.keeper);
+        match started.await {
             Ok(process) => Some(Running {
                 place: {
                     place.started(process.pid());
@@ -153,9 +172,12 @@ impl<B: Bus> VaultTask<B> {
                 open: false,
                 busy: false,
                 notices: Notices::default(),
+                evidence: Arc::new(Semaphore::new(EVIDENCE_AT_ONCE)),
+                hardware: Arc::new(Semaphore::new(1)),
+                replaced: Arc::default(),
             }),
-            Err(code) => {
-                self.refuse(connection, code.into()).await;
+            Err(refusal) => {
+                self.refuse(connection, refusal).await;
                 None
             }
         }
@@ -165,6 +187,7 @@ impl<B: Bus> VaultTask<B> {
     async fn serve(&mut self, running: &mut Running) -> Over {
         let outbox = running.process.outbox.clone();
         let mut stop = self.stop.clone();
+        let replaced = Arc::clone(&running.replaced);
         loop {
             let event = tokio::select! {
                 message = running.process.next() => Event::Message(message),
@@ -175,15 +198,20 @@ impl<B: Bus> VaultTask<B> {
                 () = outbox.ended() => return Over::Left,
                 () = stopped(&mut stop), if !matches!(running.phase, Phase::Stopping { .. }) => Event::Stop,
                 () = running.place.evicted(), if running.phase == Phase::Ready => Event::Evict,
+                () = replaced.notified(), if running.phase == Phase::Ready => Event::Replaced,
             };
             let outcome = match event {
                 Event::Message(message) => self.messages(running, message).await,
                 Event::Ask(ask) => self.asks(running, ask).await,
                 Event::TunnelEnded => Ok(()),
-                Event::Stop => self.stop(running, false),
+                Event::Stop => self.stop(running, Why::Stop),
+                Event::Replaced => {
+                    log::info("vault_replaced", &[("vault", &self.id)]);
+                    self.stop(running, Why::Replaced)
+                }
                 // What was said of it may be older than what it does now.
                 Event::Evict if running.open || running.busy => Ok(()),
-                Event::Evict => self.stop(running, true),
+                Event::Evict => self.stop(running, Why::Room),
             };
             if let Err(over) = outcome {
                 return over;
@@ -191,11 +219,12 @@ impl<B: Bus> VaultTask<B> {
         }
     }
 
-    fn stop(&self, running: &mut Running, evicted: bool) -> Result<(), Over> {
+    fn stop(&self, running: &mut Running, why: Why) -> Result<(), Over> {
+        let evicted = why != Why::Stop;
         running.phase = Phase::Stopping { until: Instant::now() + self.shared.config.stop_grace, evicted };
-        running.place.draining(evicted);
+        running.place.draining(why == Why::Room);
         // One that is to make room may have begun something since it was looked at, and then stays.
-        Ok(running.process.tell(if evicted { &ToVault::Leave } else { &ToVault::Stop })?)
+        Ok(running.process.tell(if why == Why::Room { &ToVault::Leave } else { &ToVault::Stop })?)
     }
 
     /// The message that came, and those that came with it.
@@ -266,6 +295,8 @@ impl<B: Bus> VaultTask<B> {
                 self.publish(Topic::Events, ConnectionId(0), Kind::Notice, notice.event.into_bytes()).await;
             }
             FromVault::Deleted => return Err(Over::Deleted),
+            FromVault::Hardware(request) => self.hardware(running, request)?,
+            FromVault::Evidence(number, binding) => self.evidence(running, number, binding)?,
         }
         Ok(())
     }
@@ -279,6 +310,43 @@ impl<B: Bus> VaultTask<B> {
             Whose::Closed => {}
             Whose::Never => return Err(Misbehaved("channel_unknown").into()),
         }
+        Ok(())
+    }
+
+    /// Has evidence made beside what else is to be done, for as many channels at once as a vault has reason to open.
+    fn evidence(&self, running: &Running, number: u32, binding: [u8; 32]) -> Result<(), Over> {
+        let Ok(turn) = Arc::clone(&running.evidence).try_acquire_owned() else {
+            return Ok(running.process.tell(&ToVault::Evidence(number, Vec::new()))?);
+        };
+        let (sealer, program) = (Arc::clone(&self.shared.sealer), running.process.program);
+        let outbox = running.process.outbox.clone();
+        tokio::spawn(async move {
+            let evidence = sealer.evidence(program, binding).await;
+            // One that is gone, or does not read, is seen by whoever reads it.
+            let _ = outbox.push(&[&ToVault::Evidence(number, evidence).encode()]);
+            drop(turn);
+        });
+        Ok(())
+    }
+
+    /// Has the hardware do something for the vault, beside what else is to be done.
+    fn hardware(&self, running: &mut Running, request: HardwareRequest) -> Result<(), Over> {
+        let Ok(turn) = Arc::clone(&running.hardware).try_acquire_owned() else {
+            return Err(Misbehaved("hardware_asked_twice").into());
+        };
+        let (sealer, program, vault) = (Arc::clone(&self.shared.sealer), running.process.program, self.id);
+        let (outbox, replaced) = (running.process.outbox.clone(), Arc::clone(&running.replaced));
+        tokio::spawn(async move {
+            let reseals = matches!(request, HardwareRequest::ResealShare { .. });
+            let answer = sealer.perform(vault, program, request).await.unwrap_or_else(HardwareAnswer::Refused);
+            let done = matches!(answer, HardwareAnswer::Done {});
+            // One that is gone, or does not read, is seen by whoever reads it.
+            let _ = outbox.push(&[&ToVault::Hardware(answer).encode()]);
+            if reseals && done {
+                replaced.notify_one();
+            }
+            drop(turn);
+        });
         Ok(())
     }
 
@@ -483,6 +551,8 @@ fn is_word(event: &str) -> bool {
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Asks between two looks at what the process says.
 const ASKS_AT_ONCE: usize = 64;
+/// Evidence that is made for one vault at once.
+const EVIDENCE_AT_ONCE: usize = 16;
 const NOTICES_MAX: u32 = 600;
 const NOTICES_PERIOD: Duration = Duration::from_secs(60);
 const NOTICE_BYTES_MAX: usize = 64;

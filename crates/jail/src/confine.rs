@@ -135,6 +135,18 @@ impl Jail {
     }
 }
 
+/// For a program that cannot be shut in, because it reaches a device through a library: no new privileges, no debugger, no core file.
+///
+/// # Errors
+/// When the kernel refuses one of them.
+pub fn harden() -> Result<(), JailError> {
+    let refused = |promise| move |source: rustix::io::Errno| JailError::refused(promise, source);
+    rustix::thread::set_no_new_privs(true).map_err(refused(Promise::NoNewPrivileges))?;
+    let dumpable = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    dumpable.map_err(refused(Promise::NotDumpable))?;
+    limits::no_core_file().map_err(|source| JailError::refused(Promise::NoCoreFile, source))
+}
+
 /// Makes what every [`Jail::vault`] needs, once, before processes are forked.
 pub fn warm() {
     // A process that is alone among its numbers has the first.

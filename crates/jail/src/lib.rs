@@ -15,7 +15,7 @@ mod report;
 mod syscalls;
 pub mod zygote;
 
-pub use confine::{Jail, warm};
+pub use confine::{Jail, harden, warm};
 pub use limits::Limits;
 pub use process::{FIRST_INHERITED, Launch, Stderr, inherited_socket};
 pub use report::{JailError, JailReport, Promise};

@@ -152,6 +152,9 @@ fn device_request(
         O::DeviceRevoke => DeviceRequest::DeviceRevoke { device: DeviceId([1; 16]) },
         O::ConfigShow => DeviceRequest::ConfigShow {},
         O::ConfigSet => DeviceRequest::ConfigSet(Config::default()),
+        O::UpdateAccept => DeviceRequest::UpdateAccept { program: Bytes::from([1; 32]) },
+        O::UnattendedOn => DeviceRequest::UnattendedSet { on: true },
+        O::UnattendedOff => DeviceRequest::UnattendedSet { on: false },
         O::VaultDelete => DeviceRequest::VaultDelete { vault: VaultId([1; 16]) },
         _ => return None,
     })

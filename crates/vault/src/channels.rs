@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use strongroom_core::Peer;
 use strongroom_crypto::CryptoRng;
 use strongroom_crypto::channel::{
-    Channel, ChannelCertificate, ChannelError, ChannelIdentity, READY, REKEY_HELLO1, REKEY_HELLO3, Role, VaultHandshake,
+    Channel, ChannelCertificate, ChannelError, ChannelIdentity, READY, REKEY_HELLO1, REKEY_HELLO3, Role,
+    VaultHandshake, evidence_binding,
 };
 use strongroom_crypto::kem::PerStartKey;
 use strongroom_crypto::sign::{PublicKey, SigningKey};
@@ -17,12 +18,16 @@ pub(crate) struct Channels {
     vault: VaultId,
     identity: ChannelIdentity,
     start: PerStartKey,
+    /// Whether the host has evidence for those who connect.
+    evidence: bool,
     open: HashMap<u32, Stage>,
 }
 
 enum Stage {
     /// Nothing was said yet.
     New,
+    /// This first hello waits for evidence.
+    Begun(Vec<u8>),
     /// We answered the first hello.
     Answered(Box<VaultHandshake>),
     /// It stands.
@@ -40,6 +45,8 @@ struct OpenChannel {
 pub(crate) enum Heard {
     /// A message to send back.
     Reply(Vec<u8>),
+    /// Evidence is wanted, bound to this.
+    Evidence([u8; 32]),
     /// A frame of a peer.
     Frame {
         /// Who sent it.
@@ -55,11 +62,12 @@ pub(crate) enum Heard {
 
 impl Channels {
     /// No channel yet. Without an identity the vault was never made, and only a founder is accepted.
-    pub(crate) fn new(vault: VaultId, rng: &mut dyn CryptoRng) -> Self {
+    pub(crate) fn new(vault: VaultId, evidence: bool, rng: &mut dyn CryptoRng) -> Self {
         Self {
             vault,
             identity: ChannelIdentity { key: SigningKey::generate(rng), certificate: None },
             start: PerStartKey::generate(rng),
+            evidence,
             open: HashMap::new(),
         }
     }
@@ -97,10 +105,16 @@ impl Channels {
         let Some(stage) = self.open.remove(&id) else { return Heard::Close };
         let vault = *self.vault.as_bytes();
         let (stage, heard) = match stage {
+            Stage::New if self.evidence => match evidence_binding(message, &self.identity, &self.start) {
+                Ok(binding) => (Stage::Begun(message.to_vec()), Heard::Evidence(binding)),
+                Err(_) => return Heard::Close,
+            },
             Stage::New => match VaultHandshake::answer(message, &vault, &self.identity, &self.start, &[], rng) {
                 Ok((handshake, hello2)) => (Stage::Answered(Box::new(handshake)), Heard::Reply(hello2)),
                 Err(_) => return Heard::Close,
             },
+            // It may say nothing before it was answered.
+            Stage::Begun(_) => return Heard::Close,
             Stage::Answered(handshake) => {
                 let key_of = |role: Role, id: &[u8; 16]| match role {
                     Role::Device => lookup(Peer::Device(DeviceId(*id))),
@@ -126,6 +140,20 @@ impl Channels {
         };
         self.open.insert(id, stage);
         heard
+    }
+
+    /// Answers the first hello of a channel with the evidence that came for it.
+    pub(crate) fn answer(&mut self, id: u32, evidence: &[u8], rng: &mut dyn CryptoRng) -> Heard {
+        // Closed meanwhile, or a host that answers what was not asked.
+        let Some(Stage::Begun(hello1)) = self.open.remove(&id) else { return Heard::Close };
+        let vault = self.vault.as_bytes();
+        match VaultHandshake::answer(&hello1, vault, &self.identity, &self.start, evidence, rng) {
+            Ok((handshake, hello2)) => {
+                self.open.insert(id, Stage::Answered(Box::new(handshake)));
+                Heard::Reply(hello2)
+            }
+            Err(_) => Heard::Close,
+        }
     }
 
     fn frame(

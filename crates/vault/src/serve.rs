@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use strongroom_consumers::http::{Engine, HttpJob, HttpOutcome, Meter};
-use strongroom_core::{Audience, Context, Effect, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault};
+use strongroom_core::{
+    Audience, Context, Effect, Hardware, HttpDone, HttpRun, Input, Moment, Peer, ReplyTo, Request, Vault,
+};
 use strongroom_crypto::locked;
 use strongroom_crypto::os_rng;
 use strongroom_crypto::secret::HostShare;
@@ -135,6 +137,7 @@ async fn serve(
         // A device only sees a vault that cannot prove who it is; whoever runs the server learns why.
         server.say(&FromVault::Notice(Notice { event: refusal.code.as_str().into() }));
     }
+    server.open_itself();
     loop {
         while let Some(message) = messages.next_message().map_err(|_| Failed::Protocol)? {
             let message = Zeroizing::new(message);
@@ -187,6 +190,8 @@ struct Server {
     exchanges: HashMap<u64, Exchange>,
     /// Those whose head was sent and whose body broke off.
     aborted: Vec<ReplyTo>,
+    /// Messages of channels that came while the vault was opening by itself.
+    held: Vec<(u32, Vec<u8>)>,
     out: Vec<u8>,
     last_state: Option<State>,
     started: std::time::Instant,
@@ -198,7 +203,7 @@ impl Server {
     fn new(start: &Start, told: mpsc::Sender<Told>, tunnels: HostTunnels) -> Self {
         let mut rng = os_rng();
         let started = instant();
-        let mut channels = Channels::new(start.vault, &mut rng);
+        let mut channels = Channels::new(start.vault, start.program.is_some(), &mut rng);
         let vault = open_vault(start, moment(started));
         if let Ok(vault) = &vault
             && let Some((key, certificate, epoch)) = vault.channel_identity()
@@ -214,6 +219,7 @@ impl Server {
             told,
             exchanges: HashMap::new(),
             aborted: Vec::new(),
+            held: Vec::new(),
             out: Vec::new(),
             last_state: None,
             started,
@@ -251,13 +257,32 @@ impl Server {
                 }
             }
             ToVault::ChannelClosed(id) => self.channel_gone(id),
+            // Whoever comes while the vault opens by itself finds it open.
+            ToVault::ChannelData(id, message) if self.opens_itself() => self.held.push((id, message)),
             ToVault::ChannelData(id, message) => self.hear_channel(id, &message),
+            ToVault::Hardware(answer) => {
+                self.rules(Input::Hardware(answer));
+                // In the state that the answer left, which is durable.
+                self.flush();
+                for (id, message) in std::mem::take(&mut self.held) {
+                    self.hear_channel(id, &message);
+                }
+            }
+            ToVault::Evidence(id, evidence) => {
+                let heard = self.channels.answer(id, &evidence, &mut os_rng());
+                self.heard(id, heard);
+            }
             tunnel => self.tunnels.hear(tunnel),
         }
     }
 
+    fn opens_itself(&self) -> bool {
+        self.vault.as_ref().is_ok_and(Vault::waits_for_hardware)
+    }
+
     fn channel_gone(&mut self, id: u32) {
         self.channels.close(id);
+        self.held.retain(|(of, _)| *of != id);
         self.bodies.forget_channel(id);
         self.rules(Input::ChannelClosed(id));
     }
@@ -271,7 +296,13 @@ impl Server {
         let now_ms = moment(self.started).ticks_ms;
         let vault = &self.vault;
         let lookup = |peer| vault.as_ref().ok().and_then(|vault| vault.peer_key(peer));
-        match self.channels.hear(id, message, now_ms, lookup, &mut os_rng()) {
+        let heard = self.channels.hear(id, message, now_ms, lookup, &mut os_rng());
+        self.heard(id, heard);
+    }
+
+    fn heard(&mut self, id: u32, heard: Heard) {
+        match heard {
+            Heard::Evidence(binding) => self.say(&FromVault::Evidence(id, binding)),
             Heard::Reply(bytes) => self.say(&FromVault::ChannelData(id, bytes)),
             Heard::Close => self.close_channel(id),
             Heard::Frame { peer, kind, payload } => {
@@ -336,6 +367,14 @@ impl Server {
         let moment = moment(self.started);
         if let Ok(vault) = &mut self.vault {
             vault.handle(input, &mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
+        }
+    }
+
+    /// Has the hardware open the vault, where the member wants that.
+    fn open_itself(&mut self) {
+        let moment = moment(self.started);
+        if let Ok(vault) = &mut self.vault {
+            vault.open_unattended(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
         }
     }
 
@@ -441,6 +480,7 @@ impl Server {
             }
             Effect::Notice(event) => self.say(&FromVault::Notice(Notice { event: event.into() })),
             Effect::Deleted => self.deleted = true,
+            Effect::Hardware(request) => self.say(&FromVault::Hardware(*request)),
         }
     }
 
@@ -556,7 +596,9 @@ fn open_vault(start: &Start, moment: Moment) -> Result<Vault<FileStore>, Refusal
     // EXPOSE: the share goes from the host's message into locked memory.
     let share: &[u8; 32] = start.share.expose().try_into().map_err(|_| Refusal::new(Code::ShareMissing))?;
     let store = FileStore::open(Path::new("."))?;
-    Vault::start(start.vault, HostShare::from_bytes(share), store, moment)
+    let mut vault = Vault::start(start.vault, HostShare::from_bytes(share), store, moment)?;
+    vault.set_hardware(Hardware { program: start.program.clone(), installed: start.installed.clone() });
+    Ok(vault)
 }
 
 fn job(run: HttpRun, meter: Arc<Meter>, started: std::time::Instant) -> HttpJob {

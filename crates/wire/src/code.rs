@@ -118,6 +118,8 @@ codes! {
     HistoryRefused = "history_refused", Asker, false, "The log does not extend what this device saw last.";
     HeaderRefusedFile = "vault_header_refused", World, false, "The vault's header files are damaged, older than the database, or not of this host share.";
     ShareMissing = "share_missing", World, false, "The host share of this vault is missing or damaged.";
+    MeasurementChanged = "measurement_changed", World, false, "The machine or the vault program is not the one that the host share was sealed to.";
+    HardwareMissing = "hardware_missing", World, true, "The server has no TPM, or it does not answer.";
     StoreRefused = "store_refused", World, false, "The database is damaged, older than expected, or not of this vault.";
     StoreFailed = "store_failed", World, true, "The database could not be read or written.";
     DiskFull = "disk_full", World, true, "The disk is full; nothing was changed.";

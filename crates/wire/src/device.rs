@@ -176,6 +176,17 @@ pub enum DeviceRequest {
     ConfigShow {},
     /// Changes settings.
     ConfigSet(Config),
+    /// Agrees to the vault program that is installed: the host seals the share to it and replaces the vault process; presents the
+    /// credential.
+    UpdateAccept {
+        /// Its SHA-256, 32 bytes.
+        program: Bytes,
+    },
+    /// Switches unattended unlock on or off.
+    UnattendedSet {
+        /// Whether the vault opens with no person there.
+        on: bool,
+    },
     /// Destroys the vault's keys: header, database and chains are removed.
     VaultDelete {
         /// The vault's id again, so that it cannot happen by mistake.

@@ -64,6 +64,9 @@ actions! {
     SlotAdd = "slot.add", "a way to unlock was added";
     SlotRemove = "slot.remove", "a way to unlock was removed";
     SlotReplace = "slot.replace", "the factor of a slot was replaced";
+    UpdateAccept = "update.accept", "the member agreed to another vault program";
+    UnattendedOn = "unattended.on", "the vault may open with no person there";
+    UnattendedOff = "unattended.off", "the vault opens with a person alone";
     DeviceAdd = "device.add", "a device was enrolled";
     DeviceRevoke = "device.revoke", "a device was thrown out";
     CredentialUse = "credential.use", "a device presented its credential";

@@ -18,6 +18,7 @@ use crate::items::ItemDraft;
 use crate::operate::{HostRequest, HostStatus};
 use crate::policy::{Destination, ItemPolicy, Limits};
 use crate::relay::{RELAY_HELLO_BYTES_MAX, RelayAnswer, RelayHello};
+use crate::sealing::{Evidence, TpmAnswer, TpmRequest, TpmSealed};
 use crate::target::Target;
 use crate::{FieldName, ItemId, Reference};
 
@@ -91,6 +92,19 @@ pub fn relay(data: &[u8]) {
 pub fn operate(data: &[u8]) {
     json::<HostRequest>(data);
     json::<HostStatus>(data);
+}
+
+/// What the host and the program that holds its TPM tell each other, what is sealed, and evidence.
+///
+/// # Panics
+/// Where one that is accepted does not read back.
+pub fn sealing(data: &[u8]) {
+    json::<TpmRequest>(data);
+    json::<TpmAnswer>(data);
+    json::<TpmSealed>(data);
+    if let Ok(evidence) = Evidence::decode(data) {
+        assert_eq!(Evidence::decode(&evidence.encode()), Ok(evidence));
+    }
 }
 
 /// The request frame of a channel, with the request inside.

@@ -5,10 +5,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::bytes::SecretValue;
+use crate::bytes::{Bytes, SecretValue};
 use crate::code::Refusal;
 use crate::ids::VaultId;
+use crate::limits::EVIDENCE_BYTES_MAX;
 use crate::policy::Destination;
+use crate::sealing::TpmSealed;
 
 /// What the host tells the vault process.
 #[derive(Debug)]
@@ -39,6 +41,10 @@ pub enum ToVault {
     Examine,
     /// Leave if you are locked and nothing is under way; else say your state.
     Leave,
+    /// What came of what was asked of the hardware.
+    Hardware(HardwareAnswer),
+    /// The evidence that was asked for, for the channel that has begun; empty where there is none.
+    Evidence(u32, Vec<u8>),
 }
 
 /// What the vault process tells the host.
@@ -66,6 +72,10 @@ pub enum FromVault {
     Notice(Notice),
     /// The vault's files are gone: its share and folder are to be destroyed.
     Deleted,
+    /// The hardware is to do something.
+    Hardware(HardwareRequest),
+    /// A channel begins: evidence is wanted that is bound to these 32 bytes.
+    Evidence(u32, [u8; 32]),
 }
 
 /// How a vault process begins.
@@ -78,6 +88,13 @@ pub struct Start {
     pub share: SecretValue,
     /// Whether `memfd_secret` may be used.
     pub memfd_secret: bool,
+    /// SHA-256 of the program that the process runs, where the host measured it: then there is evidence to be had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub program: Option<Bytes>,
+    /// SHA-256 of the program that is installed, where the share is sealed to one: another than the former is an update that
+    /// waits for the member.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub installed: Option<Bytes>,
 }
 
 /// The process is up.
@@ -101,6 +118,58 @@ pub struct State {
     pub open: bool,
     /// Whether a request or an approval is under way.
     pub busy: bool,
+}
+
+/// What a vault process asks of the host's hardware, one thing at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HardwareRequest {
+    /// Make a secret of 32 bytes, seal it to the program that runs, and send it to this key.
+    Generate {
+        /// An X-Wing public key, 1,216 bytes.
+        to: Bytes,
+    },
+    /// Open such a secret, and send it to this key.
+    Open {
+        /// As it was sealed.
+        sealed: Box<TpmSealed>,
+        /// An X-Wing public key, 1,216 bytes.
+        to: Bytes,
+    },
+    /// The member agreed to another program: seal such a secret to that.
+    Reseal {
+        /// As it was sealed.
+        sealed: Box<TpmSealed>,
+        /// SHA-256 of the program.
+        program: Bytes,
+    },
+    /// The member agreed to another program: seal the share to that, and replace this process.
+    ResealShare {
+        /// SHA-256 of the program.
+        program: Bytes,
+    },
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum HardwareAnswer {
+    /// A secret.
+    Secret {
+        /// As it is sealed in the hardware.
+        sealed: Box<TpmSealed>,
+        /// As it is sealed to the key that was named: 1,168 bytes.
+        secret: Bytes,
+    },
+    /// A secret, sealed anew.
+    Sealed {
+        /// As it is sealed in the hardware.
+        sealed: Box<TpmSealed>,
+    },
+    /// Done.
+    Done {},
+    /// Nothing was done.
+    Refused(Refusal),
 }
 
 /// Where a tunnel leads.
@@ -154,6 +223,8 @@ impl ToVault {
             Self::Stop => vec![10],
             Self::Examine => vec![11],
             Self::Leave => vec![12],
+            Self::Evidence(id, bytes) => data(13, *id, bytes),
+            Self::Hardware(body) => json(14, None, body),
         }
     }
 
@@ -177,6 +248,11 @@ impl ToVault {
             10 if body.is_empty() => Self::Stop,
             11 if body.is_empty() => Self::Examine,
             12 if body.is_empty() => Self::Leave,
+            13 => match id_and_bytes(kind, body)? {
+                (id, bytes) if bytes.len() <= EVIDENCE_BYTES_MAX => Self::Evidence(id, bytes.to_vec()),
+                _ => return Err(HostMessageMalformed { kind }),
+            },
+            14 => Self::Hardware(parse(kind, body)?),
             _ => return Err(HostMessageMalformed { kind }),
         })
     }
@@ -197,6 +273,8 @@ impl FromVault {
             Self::State(body) => json(8, None, body),
             Self::Notice(body) => json(9, None, body),
             Self::Deleted => vec![10],
+            Self::Evidence(id, binding) => data(11, *id, binding),
+            Self::Hardware(body) => json(12, None, body),
         }
     }
 
@@ -218,6 +296,11 @@ impl FromVault {
             8 => Self::State(parse(kind, body)?),
             9 => Self::Notice(parse(kind, body)?),
             10 if body.is_empty() => Self::Deleted,
+            11 => id_and_bytes(kind, body).and_then(|(id, binding)| {
+                let binding = binding.try_into().map_err(|_| HostMessageMalformed { kind })?;
+                Ok(Self::Evidence(id, binding))
+            })?,
+            12 => Self::Hardware(parse(kind, body)?),
             _ => return Err(HostMessageMalformed { kind }),
         })
     }
@@ -282,6 +365,8 @@ mod tests {
             ToVault::Stop,
             ToVault::Examine,
             ToVault::Leave,
+            ToVault::Evidence(5, b"evidence".to_vec()),
+            ToVault::Hardware(HardwareAnswer::Done {}),
         ];
         for message in to {
             let bytes = message.encode();
@@ -299,6 +384,8 @@ mod tests {
                 TunnelTo { to: "localhost:8443".parse().expect("a destination"), allow_private: true },
             ),
             FromVault::Deleted,
+            FromVault::Evidence(8, [9; 32]),
+            FromVault::Hardware(HardwareRequest::ResealShare { program: Bytes::from([1; 32]) }),
         ];
         for message in from {
             let bytes = message.encode();

@@ -20,6 +20,7 @@ pub mod operate;
 pub mod policy;
 pub mod reference;
 pub mod relay;
+pub mod sealing;
 pub mod target;
 pub mod template;
 pub mod time;

@@ -17,6 +17,13 @@ pub const BODY_BYTES_DEFAULT_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes of a body carried inside a request instead of a stream.
 pub const INLINE_BODY_BYTES_MAX: usize = 512 * 1024;
 
+/// Bytes of the evidence in a hello.
+pub const EVIDENCE_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of a policy that a device appraises evidence against.
+pub const ATTESTATION_POLICY_BYTES_MAX: usize = 64 * 1024;
+/// Vault programs, boot states and values of one register in a policy.
+pub const ATTESTATION_CHOICES_MAX: usize = 16;
+
 /// Fields of one item.
 pub const ITEM_FIELDS_MAX: usize = 64;
 /// Bytes of all values, names and labels of one item together.

@@ -17,10 +17,11 @@ macro_rules! parsers {
 }
 
 parsers! {
-    strongroom_wire: messages frame to_vault from_vault operate relay envelope device_request guest_request answer item event_leaf name target;
+    strongroom_wire: messages frame to_vault from_vault operate sealing relay envelope device_request guest_request answer item event_leaf name target;
     strongroom_crypto: hello1 hello2 hello3 frame header recovery_blob credential phrase fingerprint padding;
     strongroom_consumers: private_key otpauth jwt_template mask;
     strongroom_import: detect bitwarden keepass keepass_document chrome firefox safari env request records;
+    strongroom_attest: evidence policy;
     strongroom_bus: envelope;
 }
 

@@ -19,7 +19,7 @@ fn connect(serve: impl Fn(&mut Served<'_>) + Send + 'static) -> (tempfile::TempD
         true
     });
     let speaker = Speaker::new(Role::Device, [2; 16], &key);
-    let connection = Connection::open(&socket, id, Expected::Identity(&identity, 0), speaker).unwrap();
+    let connection = Connection::open(&socket, id, Expected::Identity(&identity, 0), Trust::Unasked, speaker).unwrap();
     (dir, connection)
 }
 

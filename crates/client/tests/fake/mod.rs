@@ -54,6 +54,7 @@ pub(crate) fn profile(
         socket,
         credential,
         sealed_share: None,
+        policy: &strongroom_client::attest::Policy::None {},
         seen,
     };
     Profile::create(&dir.join("profile"), DeviceKeys::generate(), &new).unwrap()

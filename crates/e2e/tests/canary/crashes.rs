@@ -106,8 +106,8 @@ impl Crashing {
         self.place.say("unlock").refused(4, "host_failed");
         self.place.stop();
         self.place.serve(&[]);
-        refusals::of_servers(&self.place);
         self.place.say("unlock").ok();
+        refusals::of_servers(&self.place);
     }
 
     /// The passphrase: afterwards the old one opens, or the new one.

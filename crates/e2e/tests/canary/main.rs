@@ -113,7 +113,7 @@ fn walk() -> BTreeSet<String> {
     ] {
         refuse(&mut walk);
     }
-    let Walk { mut place, canaries, api, .. } = walk;
+    let Walk { mut place, canaries, api, mut chip, .. } = walk;
     assert_eq!(search(&place, &canaries, &api), [], "while the vault is open");
     place.say("lock").ok();
     assert_eq!(search(&place, &canaries, &api), [], "once it is locked");
@@ -123,7 +123,7 @@ fn walk() -> BTreeSet<String> {
     place.say("unlock").ok();
     processes::kill(place.vault_pid().expect("a vault process"));
     place.kill_server();
-    place.serve(&[]);
+    refusals::of_the_machine(&mut place, &mut chip);
     place.say("unlock").ok();
     assert_eq!(search(&place, &canaries, &api), [], "after a crash");
     place.codes()

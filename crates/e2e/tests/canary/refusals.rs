@@ -12,12 +12,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use strongroom_client::Profile;
-use strongroom_client::channel::{Ask, AskError, Connection, Expected, Speaker, ask_server, new_request_id};
+use strongroom_client::channel::{Ask, AskError, Connection, Expected, Speaker, Trust, ask_server, new_request_id};
 use strongroom_client::crypto::channel::Role;
 use strongroom_client::crypto::os_rng;
 use strongroom_client::crypto::sign::{Fingerprint, SigningKey};
 use strongroom_client::wire::relay::{RelayAnswer, RelayHello};
 use strongroom_e2e::Place;
+use strongroom_e2e::swtpm::Swtpm;
 
 use crate::walk::Walk;
 
@@ -147,7 +148,8 @@ pub(crate) fn of_a_raw_client(walk: &mut Walk) {
     let expected = Expected::Identity(profile.identity(), 0);
     let device = || Speaker::new(Role::Device, profile.device().0, profile.sign_key());
     let ask = |vault, expected, speaker, request: Value| {
-        let mut connection = Connection::open(&place.socket(), vault, expected, speaker).expect("a channel");
+        let mut connection =
+            Connection::open(&place.socket(), vault, expected, Trust::Unasked, speaker).expect("a channel");
         let body = serde_json::value::to_raw_value(&request).expect("JSON");
         let ask = Ask { id: new_request_id(), fresh: None, credential: None, body, patience: Duration::from_secs(30) };
         match connection.ask::<Value>(&ask) {
@@ -225,6 +227,28 @@ pub(crate) fn without_a_home() -> Option<Place> {
     Some(place)
 }
 
+/// Of a machine that did not start as it did, and of one that the device does not know. No server runs before; one runs after.
+pub(crate) fn of_the_machine(place: &mut Place, chip: &mut Swtpm) {
+    chip.reboot();
+    chip.extend(0, [1; 32]);
+    let sealed = |chip: &Swtpm| ["--sealing".to_owned(), "tpm".to_owned(), "--tpm".to_owned(), chip.name()];
+    let serve = |place: &mut Place, chip: &Swtpm| place.serve(&sealed(chip).each_ref().map(String::as_str));
+    serve(place, chip);
+    place.say("unlock").refused(1, "measurement_changed");
+    place.stop();
+    chip.reboot();
+    serve(place, chip);
+    let file = place.home().join("profiles/default/attestation");
+    let policy = fs::read_to_string(&file).expect("a policy");
+    fs::write(&file, policy.replace("\"7\"", "\"8\"")).expect("written");
+    place.say("status").refused(5, "host_not_trusted");
+    fs::write(&file, policy).expect("written");
+    let policy = place.write("policy.json", "{}");
+    let create = ["--profile", "third", "create", "--phrase-to-file"].map(Into::into).into_iter();
+    let kit = place.path("third-kit").into_os_string();
+    place.run(create.chain([kit, "--policy".into(), policy.into_os_string()])).refused(2, "attestation_refused");
+}
+
 /// Of servers that do not come up. The machine's own runs.
 pub(crate) fn of_servers(place: &Place) {
     let serve = |more: &[&str]| {
@@ -233,6 +257,16 @@ pub(crate) fn of_servers(place: &Place) {
         run.args([place.path("shares")]).args(more).env("STRONGROOM_SOCKET", socket)
     };
     serve(&["--vault-program", "/nonexistent"]).refused(8, "vault_program_missing");
+    place.say("vault unattended on --yes").refused(1, "hardware_missing");
+    // A command that was copied without what belongs to it.
+    let alone = place.path("alone");
+    fs::copy(&place.programs.strongroom, &alone).expect("a copy");
+    let mut command = Command::new(&alone);
+    command.args(["--json", "serve", "--sealing", "tpm", "--vault-program"]).arg(&place.programs.vault);
+    let output = command.args(["--data"]).arg(place.path("alone-data")).output().expect("it starts");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("\"tpm_program_missing\""), "{said}");
+    place.met("tpm_program_missing");
     serve(&[]).refused(8, "serve_failed");
     // Services whose host is gone before they are up.
     let (host, services) = UnixStream::pair().expect("a pair of sockets");

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use serde_json::json;
 use strongroom_e2e::canaries::Canaries;
+use strongroom_e2e::swtpm::Swtpm;
 use strongroom_e2e::{Api, PASSPHRASE, Place, Run, processes};
 
 use crate::deeds::{derive, guests, mac, mcp, own, placements, round_trip};
@@ -16,6 +17,7 @@ pub(crate) struct Walk {
     pub(crate) canaries: Canaries,
     pub(crate) api: Api,
     pub(crate) guest: PathBuf,
+    pub(crate) chip: Swtpm,
     handle: String,
     proof: PathBuf,
 }
@@ -26,12 +28,13 @@ type Row = (&'static str, fn(&mut Walk));
 impl Walk {
     pub(crate) fn new(options: &[&str]) -> Self {
         let mut place = Place::new();
-        place.serve(options);
+        let chip = Swtpm::new();
+        place.serve(&[options, &["--sealing", "tpm", "--tpm", &chip.name()]].concat());
         let canaries = Canaries::default();
         canaries.add("the passphrase", PASSPHRASE.as_bytes());
         let api = Api::start(&place, &canaries.text("api_key key"));
         let (guest, proof) = (place.path("helper.json"), place.path("proof.json"));
-        Self { place, canaries, api, guest, handle: String::new(), proof }
+        Self { place, canaries, api, guest, chip, handle: String::new(), proof }
     }
 
     pub(crate) fn say(&self, line: &str) -> Run<'_> {
@@ -318,6 +321,9 @@ pub(crate) const TABLE: &[Row] = &[
         w.say("--profile phone unlock").ok();
     }),
     ("devices revoke", |w| _ = w.say("devices revoke phone --yes").ok()),
+    ("vault attestation", |w| _ = w.say("vault attestation").ok()),
+    ("vault update", |w| _ = w.say("vault update --yes").ok()),
+    ("vault unattended", |w| _ = w.say("vault unattended on --yes").ok()),
     ("vault forget", |w| _ = w.say("--profile phone vault forget --yes").ok()),
     ("vault delete", vault_delete),
     ("slots list", |w| _ = w.say("slots list").ok()),

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 use strongroom_client::Profile;
 use strongroom_client::channel::{
-    Ask, AskError, ConnectError, Connection, Expected, PATIENCE, Speaker, new_request_id,
+    Ask, AskError, ConnectError, Connection, Expected, PATIENCE, Speaker, Trust, new_request_id,
 };
 use strongroom_client::crypto::channel::{ChannelError, DeviceHandshake, Joiner, Pin, Role};
 use strongroom_client::crypto::os_rng;
@@ -32,7 +32,7 @@ pub(crate) fn device(place: &Place, profile: &str) -> Profile {
 /// As this device, to the vault that it knows.
 fn connect(profile: &Profile, socket: &Path) -> Result<Connection, AskError> {
     let speaker = Speaker::new(Role::Device, profile.device().0, profile.sign_key());
-    Connection::open(socket, profile.vault(), Expected::Identity(profile.identity(), 1), speaker)
+    Connection::open(socket, profile.vault(), Expected::Identity(profile.identity(), 1), Trust::Unasked, speaker)
 }
 
 fn status(connection: &mut Connection) -> Result<(), AskError> {
@@ -235,7 +235,7 @@ fn frames_of_another_session_vault_or_guest_are_not_taken_for_this_ones() {
     let guests = listen(&mut |socket| {
         let speaker = Speaker::new(Role::Guest, guest.guest().0, guest.sign_key());
         let expected = Expected::Identity(guest.identity(), 0);
-        let mut connection = Connection::open(socket, guest.vault(), expected, speaker).unwrap();
+        let mut connection = Connection::open(socket, guest.vault(), expected, Trust::Unasked, speaker).unwrap();
         for _ in 0..3 {
             let body = to_raw_value(&serde_json::json!({ "list": {} })).unwrap();
             let ask = Ask { id: new_request_id(), fresh: None, credential: None, body, patience: PATIENCE };

@@ -50,6 +50,7 @@ impl Coverage {
                 Effect::Disconnect(_) => "disconnect",
                 Effect::Notice(_) => "notice",
                 Effect::Deleted => "deleted",
+                Effect::Hardware(_) => "hardware",
             });
         }
     }

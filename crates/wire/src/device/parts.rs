@@ -38,6 +38,15 @@ pub struct Status {
     pub guests_suspended: Option<String>,
     /// The vault program's version.
     pub version: String,
+    /// SHA-256 of a vault program that is installed and waits for the member to agree.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub update: Option<Bytes>,
+    /// Whether the vault opens with no person there; absent where it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattended: Option<bool>,
+    /// Why it did not, at its start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattended_refused: Option<crate::Code>,
 }
 
 words! {
@@ -120,6 +129,8 @@ words! {
         Passkey = "passkey",
         /// The recovery phrase.
         Recovery = "recovery",
+        /// A secret that the host's hardware gives out to the vault process alone.
+        Unattended = "unattended",
     }
 }
 
