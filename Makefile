@@ -32,6 +32,9 @@ install: setup ## Install programs, man pages and completions under PREFIX (~/.l
 uninstall: ## Remove what install put under PREFIX; vaults stay
 	packaging/install.sh --remove $(PREFIX)
 
+dist: setup ## Tarball, Debian package, sums, signature (SIGNING_KEY=…) and measurements of a release, in target/dist
+	scripts/dist.sh
+
 demo: setup $(PYTHON_ENV)/demo ## The whole story in one terminal
 	$(CARGO) build --release --locked $(PROGRAMS)
 	demo/run.sh $(TARGET)/release $(PYTHON_ENV)/bin/python
@@ -80,4 +83,4 @@ $(PYTHON_ENV)/demo $(PYTHON_ENV)/vectors: | setup
 	touch $@
 
 .NOTPARALLEL:
-.PHONY: help run install uninstall demo check test soak bench sim arrows documents vectors clean setup demo-debug
+.PHONY: help run install uninstall dist demo check test soak bench sim arrows documents vectors clean setup demo-debug
