@@ -17,7 +17,7 @@ put 755 "$programs/strongroom-vault" bin
 put 644 packaging/strongroom.service lib/systemd/system
 put 644 packaging/strongroom-appliance.service share/systemd/user
 put 644 packaging/strongroom.sysusers lib/sysusers.d strongroom.conf
-for page in README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT docs/{isolation,threat-model}.md; do
+for page in README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT docs/{operating,isolation,threat-model}.md; do
     put 644 "$page" share/doc/strongroom
 done
 
