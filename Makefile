@@ -24,9 +24,16 @@ run: setup ## Build, serve the vaults of this user, and say what to type next
 	@echo "In another terminal:  export PATH=\"$(TARGET)/release:\$$PATH\"   (or: make install)"
 	@$(TARGET)/release/strongroom serve
 
-install: setup ## Install both programs under PREFIX (~/.local)
+install: setup ## Install programs, man pages and completions under PREFIX (~/.local), also over a server that runs
 	$(CARGO) build --release --locked $(PROGRAMS)
-	install -D -m 755 -t $(PREFIX)/bin $(TARGET)/release/strongroom $(TARGET)/release/strongroom-vault
+	scripts/stage.sh $(TARGET)/release $(TARGET)/stage
+	$(TARGET)/stage/install.sh $(PREFIX)
+
+uninstall: ## Remove what install put under PREFIX; vaults stay
+	packaging/install.sh --remove $(PREFIX)
+
+dist: setup ## Tarball, Debian package, sums, signature (SIGNING_KEY=…) and measurements of a release, in target/dist
+	scripts/dist.sh
 
 demo: setup $(PYTHON_ENV)/demo ## The whole story in one terminal
 	$(CARGO) build --release --locked $(PROGRAMS)
@@ -76,4 +83,4 @@ $(PYTHON_ENV)/demo $(PYTHON_ENV)/vectors: | setup
 	touch $@
 
 .NOTPARALLEL:
-.PHONY: help run install demo check test soak bench sim arrows documents vectors clean setup demo-debug
+.PHONY: help run install uninstall dist demo check test soak bench sim arrows documents vectors clean setup demo-debug

@@ -7,6 +7,8 @@ missing=()
 echo '#include <stdlib.h>' | cc -x c -fsyntax-only - 2>/dev/null || missing+=(gcc libc6-dev)
 perl -MFindBin -MFile::Path -MIPC::Cmd -e 1 2>/dev/null || missing+=(perl)
 command -v make >/dev/null || missing+=(make)
+# Releases are signed with it, and the test of the packages signs one.
+command -v ssh-keygen >/dev/null || missing+=(openssh-client)
 command -v pkg-config >/dev/null || missing+=(pkg-config)
 # The TPM software stack, and a TPM in software for the tests.
 pkg-config --exists tss2-esys tss2-tctildr tss2-mu 2>/dev/null || missing+=(libtss2-dev)

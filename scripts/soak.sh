@@ -24,6 +24,9 @@ else
     skipped+=('fuzzing: needs a nightly and cargo-fuzz (rustup toolchain install nightly; cargo install --locked cargo-fuzz)')
 fi
 
+heading 'two builds of a release, compared'
+scripts/reproduce.sh
+
 heading 'dependencies: bans, licences, sources'
 if cargo deny --version >/dev/null 2>&1; then
     cargo deny --locked check bans licenses sources

@@ -60,5 +60,6 @@ else
     suite tests tests
     suite 'planted faults' planted_faults
     suite vectors make --no-print-directory vectors
+    suite packaging scripts/test-packaging.sh "$target/debug"
     suite demo make --no-print-directory demo-debug
 fi
