@@ -11,7 +11,7 @@ CARGO ?= cargo
 TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
 PREFIX ?= $(HOME)/.local
 PYTHON_ENV := $(TARGET)/python
-PROGRAMS := -p strongroom-cli -p strongroom-vault
+PROGRAMS := -p strongroom-cli -p strongroom-vault -p strongroom-tpm
 # Built as the suites build everything: another choice of packages has other features, and compiles their dependencies again.
 CHORE = $(CARGO) build --quiet --locked --workspace --bin strongroom-$(1) && $(TARGET)/debug/strongroom-$(1)
 

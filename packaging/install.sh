@@ -21,7 +21,7 @@ where_data_lie() {
 }
 
 if [ -n "$remove" ]; then
-    rm -f "$prefix/bin/strongroom" "$prefix/bin/strongroom-vault"
+    rm -f "$prefix/bin/strongroom" "$prefix/bin/strongroom-vault" "$prefix/bin/strongroom-tpm"
     rm -f "$prefix/share/man/man1/strongroom.1.gz" "$prefix"/share/man/man1/strongroom-*.1.gz
     rm -f "$prefix/share/bash-completion/completions/strongroom" "$prefix/share/zsh/site-functions/_strongroom" \
         "$prefix/share/fish/vendor_completions.d/strongroom.fish"

@@ -30,5 +30,5 @@ env -i \
     PATH="$here/scripts/reproducible:$PATH" LC_ALL=C.UTF-8 TZ=UTC SOURCE_DATE_EPOCH=1 \
     STRONGROOM_CC="$(command -v cc)" STRONGROOM_CC_MAPS="$(printf -- '-ffile-prefix-map=%s\n' "${maps[@]}")" \
     CARGO_ENCODED_RUSTFLAGS="${rustflags%$'\x1f'}" CARGO_TARGET_DIR="$target" CARGO_INCREMENTAL=0 \
-    cargo build --release --locked --offline -p strongroom-cli -p strongroom-vault
+    cargo build --release --locked --offline -p strongroom-cli -p strongroom-vault -p strongroom-tpm
 echo "$target/release" >&3

@@ -37,7 +37,15 @@ tarball() {
 
 # The newest of the C library's versions that a program asks for.
 libc_version() {
-    objdump -T "$programs"/strongroom{,-vault} | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1 | cut -d _ -f 2
+    objdump -T "$programs"/strongroom{,-vault,-tpm} | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1 | cut -d _ -f 2
+}
+
+# The packages of the TPM's libraries, which nobody needs who seals in files.
+tpm_packages() {
+    local library
+    objdump -p "$programs/strongroom-tpm" | awk '$1 == "NEEDED" && $2 ~ /^libtss2/ { print $2 }' | while read -r library; do
+        dpkg-query --search "*/$library" | head -n 1 | cut -d : -f 1
+    done | sort -u | paste -sd , | sed 's/,/, /g'
 }
 
 debian() {
@@ -69,6 +77,7 @@ Section: admin
 Priority: optional
 Installed-Size: $(find "$tree/usr" -type f -printf '%s\n' | awk '{ sum += int(($1 + 1023) / 1024) } END { print sum }')
 Depends: libc6 (>= $(libc_version)), libgcc-s1, adduser
+Suggests: $(tpm_packages), libtss2-tcti-device0
 Description: personal vault that uses secrets without showing them
  Passwords, API keys and signing keys lie in a vault process of their own, with
  an encrypted database. Agents and other programs ask it to call an API, sign

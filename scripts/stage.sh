@@ -14,10 +14,11 @@ put() { # mode, file, folder, name there
 put 755 packaging/install.sh .
 put 755 "$programs/strongroom" bin
 put 755 "$programs/strongroom-vault" bin
+put 755 "$programs/strongroom-tpm" bin
 put 644 packaging/strongroom.service lib/systemd/system
 put 644 packaging/strongroom-appliance.service share/systemd/user
 put 644 packaging/strongroom.sysusers lib/sysusers.d strongroom.conf
-for page in README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT docs/{operating,isolation,threat-model}.md; do
+for page in README.md CHANGELOG.md SECURITY.md LICENSE-APACHE LICENSE-MIT docs/{operating,isolation,sealing,threat-model}.md; do
     put 644 "$page" share/doc/strongroom
 done
 
