@@ -34,7 +34,7 @@ def wire():
     fresh = {"slot": ID, "challenge": b64(32), "signature": b64(64)}
     head = '{"stream":7,"id":"%s","fresh":%s,"credential":"%s","body":' % (ID, json.dumps(fresh), b64(40))
     refused = {"code": "reference_unknown", "rule": "no grant", "hint": "strongroom grant add", "retry_secs": 30}
-    hello = [{"ping": {}}, {"new_vault": {}}, {"relay": {"vault": ID}}]
+    hello = [{"ping": {}}, {"new_vault": {}}, {"relay": {"vault": ID}}, {"rescue": {"vault": ID}}]
     hello += [{"pong": {"version": "0.1.0"}}, {"relay": {}}, {"refused": {"code": "vault_unknown"}}]
     leaf = b"\x01" + bytes(16)
     running = {"vault": ID, "life": "locked", "busy": False, "channels": 1, "pid": 9, "since_secs": 1, "used_secs": 0}
@@ -260,6 +260,7 @@ DEVICE_REQUESTS = [
     {"audit_hashes": {"from": 0, "count": 16384}},
     {"update_accept": {"program": b64(32)}},
     {"unattended_set": {"on": True}},
+    {"rescue": {"by": {"phrase": {"seed": b64(32), "identity": b64(32)}}, "device": ID}},
     {"vault_delete": {"vault": ID}},
 ]
 SEALED = {"parent": b64(34), "private": b64(40), "public": b64(40), "program": b64(32), "boot": {"7": b64(32)}}

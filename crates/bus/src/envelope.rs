@@ -28,7 +28,8 @@ pub struct Envelope {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// To the host: a client wants a channel to this vault. Answered by `Accepted` or `Refused`. Empty.
+    /// To the host: a client wants a channel to this vault. Answered by `Accepted` or `Refused`. Empty, or the one byte 1: where the
+    /// vault's share is gone, the client is going to bring it back.
     Open = 1,
     /// From the host: the channel stands. Empty.
     Accepted = 2,

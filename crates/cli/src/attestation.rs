@@ -6,7 +6,9 @@ use std::time::Duration;
 use strongroom_client::ClientError;
 use strongroom_client::attest::{NotAllowed, Policy};
 use strongroom_client::channel::ConnectError;
+use strongroom_client::crypto::channel::ChannelError;
 use strongroom_client::profile::Profile;
+use strongroom_client::rescue::Rescue;
 use strongroom_client::session::Session;
 use strongroom_client::wire::device::{DeviceAnswer, DeviceRequest};
 use strongroom_client::wire::limits::ATTESTATION_POLICY_BYTES_MAX;
@@ -101,6 +103,57 @@ fn as_expected(program: [u8; 32], expect: Option<[u8; 32]>) -> Result<(), Failur
     let message = format!("the vault program is not the one expected; it is {}", hex(&Bytes::from(program)));
     Err(Failure::new(Exit::Refused, OwnCode::HostNotTrusted, message)
         .hint("compare with measurements.json of the release; do not agree to it"))
+}
+
+/// Runs `vault rescue`: shows the machine, has the member agree to it, and brings the vault back.
+pub(crate) fn rescue(app: &App, by_phrase: bool, yes: bool) -> Result<(), Failure> {
+    let profile = app.profile()?;
+    let mut prompter = app.prompter();
+    let has_share = profile.sealed_share()?.is_some();
+    if !by_phrase && !has_share {
+        return Err(Failure::new(Exit::Refused, Code::ShareMissing, "this device keeps no copy of the host share")
+            .hint("strongroom vault rescue --phrase, or from a device that keeps one"));
+    }
+    let rescue = Rescue::begin(&profile).map_err(|error| match error {
+        ClientError::Connect(ConnectError::Channel(ChannelError::Founded)) => Failure::new(
+            Exit::Refused,
+            Code::Conflict,
+            "the host has the share of this vault: there is nothing to bring back",
+        )
+        .hint("strongroom unlock"),
+        error => error.into(),
+    })?;
+    let known = profile.policy()?;
+    let machine = rescue.machine().cloned().unwrap_or(Policy::None {});
+    if machine == known && known != (Policy::None {}) {
+        app.out.note("The machine is the one that this device knows, started as it was.");
+    } else {
+        let evidence = match &machine {
+            Policy::None {} => {
+                "shows no evidence of its hardware: go on only if you know that it is yours, and who runs it."
+                    .to_owned()
+            }
+            shown => format!("is not one that this device knows:\n{}", text(shown)),
+        };
+        app.out.note(&format!("The machine that has the vault's files {evidence}"));
+        prompter.confirm("Bring the vault back on it?", yes)?;
+    }
+    if by_phrase {
+        prompter.phrase = true;
+        let phrase = prompter.phrase_root()?;
+        rescue.with_phrase(&phrase)?;
+    } else {
+        rescue.with_share()?;
+    }
+    // The vault process is replaced by one that can prove itself.
+    for _ in 0..UPDATE_LOOKS {
+        if Session::new(&profile, &mut prompter).connect().is_ok() {
+            return app.out.done("The vault is back, and locked. Next: strongroom unlock");
+        }
+        std::thread::sleep(UPDATE_LOOK);
+    }
+    Err(Failure::new(Exit::Unreachable, Code::HostFailed, "the vault did not come back")
+        .hint("look at the output of strongroom serve, then: strongroom status"))
 }
 
 /// Runs `vault unattended`.

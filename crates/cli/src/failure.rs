@@ -260,7 +260,10 @@ fn hint_for(code: Code) -> Option<&'static str> {
         Code::SlotUnknown => "strongroom slots list",
         Code::GuestSuspended => "strongroom guest resume --all",
         Code::CredentialFrozen => "on another device: strongroom devices list",
-        Code::HostFailed | Code::ShareMissing | Code::HardwareMissing => "look at the output of strongroom serve",
+        Code::HostFailed | Code::HardwareMissing => "look at the output of strongroom serve",
+        Code::ShareMissing | Code::MeasurementChanged => {
+            "look at the output of strongroom serve; with a copy of the share or the recovery phrase: strongroom vault rescue"
+        }
         Code::Busy | Code::CredentialBusy => "try again",
         _ => return None,
     })

@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use strongroom_client::ClientError;
+use strongroom_client::crypto::factor::FactorRoot;
 use strongroom_client::fresh::{self, Factor, FactorError, Factors};
 use strongroom_client::wire::SecretValue;
 use strongroom_client::wire::device::{SlotKind, SlotView};
@@ -104,6 +106,12 @@ impl Prompter {
         let answer =
             self.line(&format!("{question} [y/N] ")).map_err(|failure| failure.hint("--yes says yes beforehand"))?;
         if matches!(answer.to_lowercase().as_str(), "y" | "yes") { Ok(()) } else { Err(Failure::cancelled()) }
+    }
+
+    /// The recovery phrase, for a vault that cannot say yet which ways to unlock it has.
+    pub(crate) fn phrase_root(&self) -> Result<FactorRoot, Failure> {
+        let words = self.passphrase("Recovery phrase (24 words): ").map_err(ClientError::from)?;
+        Ok(fresh::phrase_root(&words).map_err(ClientError::from)?)
     }
 
     fn choose<'s>(&self, slots: &'s [SlotView], kind: SlotKind) -> Result<&'s SlotView, FactorError> {

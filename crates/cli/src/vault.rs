@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
+use strongroom_client::ClientError;
 use strongroom_client::crypto::factor::Phrase;
 use strongroom_client::crypto::os_rng;
 use strongroom_client::fresh;
@@ -51,6 +52,9 @@ pub(crate) struct Unlock {
     /// With the recovery phrase
     #[arg(long)]
     pub(crate) phrase: bool,
+    /// Do not ask whether the machine is one to trust, where the phrase has to bring the vault back
+    #[arg(long, requires = "phrase")]
+    pub(crate) yes: bool,
     /// For how long the vault stays open for guests: 15m to 30d
     #[arg(long = "for", value_name = "DURATION", value_parser = human::parse_duration)]
     pub(crate) open_for: Option<u64>,
@@ -156,6 +160,22 @@ Examples:
         #[arg(long)]
         yes: bool,
     },
+    /// Bring back a vault whose host share is gone: on another machine, or on one that changed
+    #[command(after_help = "With the vault's files on the server (docs/operating.md, Copies), and one of:\n\
+a device that keeps a copy of the share (create --keep-share, devices add --keep-share), or the recovery phrase.\n\
+Afterwards the vault is locked, under a new share, and proves itself to every device as before.
+
+Examples:
+  strongroom vault rescue
+  strongroom vault rescue --phrase")]
+    Rescue {
+        /// With the recovery phrase instead of this device's copy of the share
+        #[arg(long)]
+        phrase: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
     /// Whether the vault opens with no person there, after the machine was restarted
     #[command(
         after_help = "Needs a server that keeps its shares in a TPM. Whoever controls the machine as it started can then open the vault\n\
@@ -234,7 +254,16 @@ pub(crate) fn unlock(app: &App, args: &Unlock) -> Result<(), Failure> {
     let mut prompter = app.prompter();
     prompter.phrase = args.phrase;
     let mut session = Session::new(&profile, &mut prompter);
-    let opened = open::open(&mut session, args.open_for)?;
+    let opened = match open::open(&mut session, args.open_for) {
+        Err(ClientError::Refused(refusal))
+            if args.phrase && matches!(refusal.code, Code::ShareMissing | Code::MeasurementChanged) =>
+        {
+            app.out.note(&format!("{refusal} The phrase can bring the vault back all the same."));
+            attestation::rescue(app, true, args.yes)?;
+            open::open(&mut session, args.open_for)?
+        }
+        opened => opened?,
+    };
     if !opened.was_locked && args.open_for.is_some() {
         app.out.note(
             "The vault was open already; --for counts from an unlock: strongroom lock, then strongroom unlock --for …",
@@ -275,6 +304,9 @@ pub(crate) fn status(app: &App) -> Result<(), Failure> {
     app.out.result(&status, || {
         let mut text = match status.state {
             VaultState::Empty => "The vault is empty.\n".to_owned(),
+            VaultState::Lost => {
+                "The host has no share that opens the vault. Next: strongroom vault rescue\n".to_owned()
+            }
             VaultState::Locked => "The vault is locked. Next: strongroom unlock\n".to_owned(),
             VaultState::Unconfirmed => {
                 "The vault is open; its log waits to be confirmed. Next: strongroom unlock\n".to_owned()
@@ -396,6 +428,7 @@ pub(crate) fn vault(app: &App, command: &VaultCommand) -> Result<(), Failure> {
     let (confirm, yes) = match command {
         VaultCommand::Attestation => return attestation::show(app),
         VaultCommand::Update { expect, yes } => return attestation::update(app, *expect, *yes),
+        VaultCommand::Rescue { phrase, yes } => return attestation::rescue(app, *phrase, *yes),
         VaultCommand::Unattended { switch, yes } => {
             return attestation::unattended(app, *switch == Switch::On, *yes);
         }

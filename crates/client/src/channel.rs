@@ -56,6 +56,8 @@ pub enum Expected<'a> {
     Identity(&'a PublicKey, u32),
     /// A vault that was never created.
     Unfounded,
+    /// A vault whose host share is gone: it cannot prove itself before somebody brings it back.
+    Lost,
 }
 
 /// What the machine that the vault runs on is held against.
@@ -194,7 +196,11 @@ impl Connection {
         speaker: Speaker,
     ) -> Result<Self, AskError> {
         let mut link = Link::connect(socket)?;
-        match link.greet(&RelayHello::Relay { vault })? {
+        let hello = match expected {
+            Expected::Lost => RelayHello::Rescue { vault },
+            Expected::Identity(..) | Expected::Unfounded => RelayHello::Relay { vault },
+        };
+        match link.greet(&hello)? {
             RelayAnswer::Relay {} => {}
             RelayAnswer::Refused(refusal) => return Err(refusal.into()),
             _ => return Err(protocol("it answered another greeting").into()),
@@ -205,7 +211,7 @@ impl Connection {
         let hello2 = link.receive(clock::deadline(PATIENCE))?;
         let pin = match expected {
             Expected::Identity(key, epoch_min) => Pin::Identity { key, epoch_min },
-            Expected::Unfounded => Pin::Founding,
+            Expected::Unfounded | Expected::Lost => Pin::Founding,
         };
         let offer = handshake.read(&hello2, &pin).map_err(ConnectError::from)?;
         let epoch = offer.epoch();

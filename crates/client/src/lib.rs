@@ -13,6 +13,7 @@
 //! | [`fresh`] | factors: from what the member types to what answers a challenge |
 //! | [`credential`] | keeping the blob that only the vault can open, through any crash |
 //! | [`open`] | creating, unlocking and confirming the log |
+//! | [`rescue`] | bringing back a vault whose host share is gone |
 //! | [`log`] | checkpoints, and proofs that one log extends another |
 //! | [`audit`] | verifying a whole log, or one event without any vault |
 //! | [`deliver`] | clipboard and exec: the halves that run here |
@@ -44,6 +45,7 @@ pub mod log;
 pub mod open;
 pub mod passphrase;
 pub mod profile;
+pub mod rescue;
 pub mod session;
 
 pub use error::ClientError;

@@ -277,6 +277,26 @@ impl Profile {
         Ok(files::replace(&self.dir.join(CREDENTIAL), blob)?)
     }
 
+    /// This device's copy of the host share, as the vault sealed it; `None` where it keeps none.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn sealed_share(&self) -> Result<Option<Vec<u8>>, ProfileError> {
+        match files::read_private(&self.dir.join(SHARE), SHARE_BYTES_MAX) {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(e) if e.is_missing() => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Stores another copy of the host share, durably.
+    ///
+    /// # Errors
+    /// When the file system refuses.
+    pub fn store_sealed_share(&self, sealed: &[u8]) -> Result<(), ProfileError> {
+        Ok(files::replace(&self.dir.join(SHARE), sealed)?)
+    }
+
     /// The log position seen last.
     ///
     /// # Errors
@@ -429,6 +449,7 @@ const DEVICE: &str = "device.json";
 const PENDING: &str = "joining.json";
 const CREDENTIAL: &str = "credential";
 const SHARE: &str = "share";
+const SHARE_BYTES_MAX: u64 = 8 * 1024;
 const ATTESTATION: &str = "attestation";
 const SEEN: &str = "seen";
 const EPOCH: &str = "epoch";

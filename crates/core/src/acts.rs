@@ -25,7 +25,7 @@ impl<S: Storage> Vault<S> {
         let answer = match body {
             R::Status {} => DeviceAnswer::Status(self.status(Some(device), cx)),
             R::Challenge {} => self.challenge(device, cx)?,
-            R::Create(_) => return Err(Code::VaultExists.into()),
+            R::Create(_) | R::Rescue(_) => return Err(Code::VaultExists.into()),
             R::SlotList {} => self.slot_list()?,
             R::LogConfirm(position) => self.log_confirm(device, &position, cx)?,
             R::SessionBegin {} => {

@@ -53,7 +53,7 @@ impl Contents {
         serde_json::to_vec(self).map(Zeroizing::new).map_err(|_| Refusal::new(Code::Bug))
     }
 
-    fn parse(json: &[u8]) -> Result<Self, Refusal> {
+    pub(crate) fn parse(json: &[u8]) -> Result<Self, Refusal> {
         serde_json::from_slice(json)
             .map_err(|_| Refusal::new(Code::CredentialRefused).detail("The credential's contents cannot be read."))
     }

@@ -111,7 +111,7 @@ impl<S: Storage> Vault<S> {
         device_sign: &PublicKeyBytes,
         cx: &mut Context<'_>,
     ) -> Result<DeviceAnswer, Refusal> {
-        if self.header.is_some() {
+        if self.header.is_some() || self.lost {
             return Err(Code::VaultExists.into());
         }
         check_label(&request.device_name)?;
@@ -208,6 +208,7 @@ impl<S: Storage> Vault<S> {
             attempts_written: BTreeMap::new(),
             attempts_ahead: true,
             unattended_paused: false,
+            rescued: false,
             dirty: false,
         };
         self.chain_writes.push((device, chain_file));

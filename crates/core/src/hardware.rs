@@ -164,7 +164,7 @@ impl<S: Storage> Vault<S> {
                 self.refused_by_hardware(&refusal);
             }
             (Some(Asked::Reseal { slot, program }), HardwareAnswer::Sealed { sealed }) => {
-                let kept = self.in_transaction(cx, |vault, _| vault.keep_resealed(slot, *sealed));
+                let kept = self.in_transaction(cx, |vault, cx| vault.keep_resealed(slot, *sealed, cx));
                 match kept.and_then(|()| self.settle(cx)) {
                     Ok(()) => self.ask_hardware(Asked::ResealShare, HardwareRequest::ResealShare { program }),
                     Err(_) => self.effects.push(Effect::Notice("update.refused")),
@@ -262,13 +262,23 @@ impl<S: Storage> Vault<S> {
         self.settle(cx)
     }
 
-    fn keep_resealed(&mut self, slot: SlotId, sealed: TpmSealed) -> Result<(), Refusal> {
+    fn keep_resealed(&mut self, slot: SlotId, sealed: TpmSealed, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let mut slot: Slot = self.get(Table::Slots, slot.as_bytes())?.ok_or(Refusal::new(Code::SlotUnknown))?;
         slot.hardware.retain(|other| Some(&other.program) == self.hardware.program.as_ref());
         slot.hardware.push(sealed);
         self.put(Table::Slots, slot.id.as_bytes(), &slot)?;
         self.note_header()?;
+        let mut event = self.event(Actor::Vault, Action::SlotReplace, cx);
+        event.slot = Some(slot.id);
+        self.log(event, cx)?;
         self.sync_header()
+    }
+
+    /// What was asked of the hardware is not waited for any more.
+    pub(crate) fn forget_asked(&mut self, refusal: &Refusal) {
+        if let Some(Asked::Generate { to, .. }) = self.asked.take() {
+            self.effects.push(Effect::Device(to, Err(refusal.clone())));
+        }
     }
 
     /// The slot that opens this vault with no person there.

@@ -88,11 +88,11 @@ pub(crate) struct TailPlace {
 /// The header's open part: readable on any host.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OpenPart {
-    v: u8,
-    vault: VaultId,
-    sequence: u64,
-    recovery_slots: Vec<Slot>,
+pub(crate) struct OpenPart {
+    pub(crate) v: u8,
+    pub(crate) vault: VaultId,
+    pub(crate) sequence: u64,
+    pub(crate) recovery_slots: Vec<Slot>,
     recovery_blob: Option<Bytes>,
 }
 
@@ -169,6 +169,8 @@ pub(crate) struct Header {
     pub(crate) time: Timestamp,
     /// A device locked the vault: it does not open by itself before a device opens it.
     pub(crate) unattended_paused: bool,
+    /// Made from the recovery phrase, and not compared with the database yet: nothing in it is older than that.
+    pub(crate) rescued: bool,
     /// Whether something changed since it was written.
     pub(crate) dirty: bool,
 }
@@ -224,9 +226,40 @@ impl Header {
             tail: sealed.tail,
             time: sealed.time,
             unattended_paused: sealed.unattended_paused,
+            rescued: false,
             dirty: false,
         };
         Ok(Some(Read { header, starts_at_limit: newest.other.starts_at_limit() }))
+    }
+
+    /// A header that holds what the recovery phrase gives; the database, once open, fills in the rest.
+    pub(crate) fn rescued(
+        next_sequence: u64,
+        slots: Vec<Slot>,
+        channel: SigningKey,
+        identity: PublicKey,
+        now: Timestamp,
+    ) -> Self {
+        let roster = Arc::new(Roster { slots, ..Roster::default() });
+        Self {
+            next_sequence,
+            settled: Arc::clone(&roster),
+            roster,
+            attempts: BTreeMap::new(),
+            attempts_written: BTreeMap::new(),
+            attempts_ahead: false,
+            recovery_attempts: Vec::new(),
+            channel,
+            channel_certificate: Bytes::default(),
+            channel_epoch: 0,
+            identity,
+            floor: LogPosition::default(),
+            tail: TailPlace::default(),
+            time: now,
+            unattended_paused: false,
+            rescued: true,
+            dirty: false,
+        }
     }
 
     /// Starts every slot at its limit: the copy that is missing may have counted attempts that this one does not know of.

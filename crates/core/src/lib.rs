@@ -11,6 +11,7 @@ pub mod clock;
 pub mod consumers;
 pub mod ledger;
 pub mod records;
+mod rescue;
 pub mod table;
 
 #[cfg(feature = "planted-faults")]

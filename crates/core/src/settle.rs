@@ -100,6 +100,9 @@ impl<S: Storage> Vault<S> {
         let undone: Vec<Effect> = self.effects.drain(from..).collect();
         for effect in undone {
             self.forget_run(&effect);
+            if matches!(effect, Effect::Hardware(_)) {
+                self.forget_asked(refusal);
+            }
             self.effects.extend(refuse(effect, refusal));
         }
         self.durable = self.effects.len();
@@ -183,6 +186,8 @@ fn refuse(effect: Effect, refusal: &Refusal) -> Option<Effect> {
         // The bytes of the answer have left already; its outcome is written again.
         Effect::HttpEnd(to) => Some(Effect::HttpEnd(to)),
         Effect::HttpAbort => Some(Effect::HttpAbort),
+        // Written before it was said.
+        Effect::Rescued => Some(Effect::Rescued),
         // Time and channels end without a word on the disk, and to break off too much is safe.
         Effect::HttpCancel(run) => Some(Effect::HttpCancel(run)),
         Effect::Tell(..) | Effect::Disconnect(_) | Effect::Notice(_) | Effect::Deleted | Effect::Hardware(_) => None,

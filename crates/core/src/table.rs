@@ -51,6 +51,7 @@ operations! {
     Status = "status";
     Challenge = "challenge";
     Create = "create";
+    Rescue = "rescue";
     SlotList = "slot_list";
     Unlock = "unlock";
     LogConfirm = "log_confirm";
@@ -148,6 +149,7 @@ table! {
     // Before there is a session.
     Status            Founder NONE Channel;
     Create            Founder NONE Channel;
+    Rescue            Founder NONE Channel; // what it brings is the proof; the vault is locked before and after
     Status            Device  NONE Channel;
     Challenge         Device  NONE Channel;
     SlotList          Device  NONE Channel;
@@ -225,6 +227,7 @@ impl Operation {
             R::Status {} => Self::Status,
             R::Challenge {} => Self::Challenge,
             R::Create(_) => Self::Create,
+            R::Rescue(_) => Self::Rescue,
             R::SlotList {} => Self::SlotList,
             R::Unlock(_) => Self::Unlock,
             R::LogConfirm(_) => Self::LogConfirm,

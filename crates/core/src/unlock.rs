@@ -227,14 +227,15 @@ impl<S: Storage> Vault<S> {
         let generation = recorded.unwrap_or(generation);
         let ledger = Ledger::open(&mut self.disk, self.id, vault_key.derive_state_key(&vault, generation))?;
         let header = self.header.as_ref().ok_or(Refusal::new(Code::VaultNotCreated))?;
-        let floor = header.floor.clone();
-        let extends = ledger.size() >= floor.size && ledger.position_at(&mut self.disk, floor.size)? == floor;
+        let (floor, rescued) = (header.floor.clone(), header.rescued);
+        let extends =
+            rescued || ledger.size() >= floor.size && ledger.position_at(&mut self.disk, floor.size)? == floor;
         if rule!(15, !extends, false) {
             return Err(Refusal::new(Code::StoreRefused)
                 .detail("The database is older than the vault's header, or another log was put in its place."));
         }
         let header_min: u64 = ledger.get(&mut self.disk, Table::Settings, SETTING_HEADER)?.unwrap_or(0);
-        if floor.size < header_min {
+        if floor.size < header_min && !rescued {
             // A crash leaves the header behind the records too, but never behind what it had before they were written.
             return Err(Refusal::new(Code::HeaderRefusedFile).detail("The vault's header is older than the database."));
         }
@@ -408,6 +409,7 @@ impl<S: Storage> Vault<S> {
     /// Forgets every key, without a word in the log. What was not settled is gone.
     pub(crate) fn close(&mut self) {
         let open = self.open.take();
+        self.forget_asked(&Code::VaultLocked.into());
         self.challenges.clear();
         self.chain_writes.clear();
         if let Some(header) = &mut self.header {

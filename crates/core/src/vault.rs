@@ -110,6 +110,8 @@ pub enum Effect {
     Deleted,
     /// Ask the host's hardware.
     Hardware(Box<HardwareRequest>),
+    /// The header is sealed under the host's new share.
+    Rescued,
 }
 
 /// Who is told.
@@ -150,6 +152,10 @@ pub struct Vault<S> {
     pub(crate) settlements: u64,
     /// Chain files to write before the transaction is made durable.
     pub(crate) chain_writes: Vec<(DeviceId, Vec<u8>)>,
+    /// No header opens with the share that the host has.
+    pub(crate) lost: bool,
+    /// How often somebody tried to bring it back.
+    pub(crate) rescue_tries: u32,
     /// What the host's hardware is good for.
     pub(crate) hardware: Hardware,
     /// What it was asked for.
@@ -262,7 +268,18 @@ impl<S: Storage> Vault<S> {
             }
             header
         });
-        Ok(Self {
+        Ok(Self::new(id, share, disk, header, clock, moment))
+    }
+
+    pub(crate) fn new(
+        id: VaultId,
+        share: HostShare,
+        disk: S,
+        header: Option<Header>,
+        clock: Clock,
+        moment: Moment,
+    ) -> Self {
+        Self {
             id,
             share,
             disk,
@@ -275,12 +292,14 @@ impl<S: Storage> Vault<S> {
             durable: 0,
             settlements: 0,
             chain_writes: Vec::new(),
+            lost: false,
+            rescue_tries: 0,
             hardware: Hardware::default(),
             asked: None,
             unattended_refusal: None,
             told_locked: false,
             next_run: 1,
-        })
+        }
     }
 
     /// The vault's id.
@@ -386,6 +405,7 @@ impl<S: Storage> Vault<S> {
                 freshness(operation, Who::Founder, None).ok_or(Refusal::new(Code::VaultNotCreated))?;
                 return match body {
                     DeviceRequest::Create(create) => self.create(*create, &sign_public, cx).map(Some),
+                    DeviceRequest::Rescue(rescue) => self.rescue(rescue, cx).map(Some),
                     _ => Ok(Some(DeviceAnswer::Status(self.status(None, cx)))),
                 };
             }
@@ -540,6 +560,7 @@ impl<S: Storage> Vault<S> {
         let now = self.now(cx);
         let at = |until: u64| Timestamp(now.0.saturating_add(until.saturating_sub(ticks)));
         let state = match (&self.header, &self.open) {
+            (None, _) if self.lost => VaultState::Lost,
             (None, _) => VaultState::Empty,
             (Some(_), None) => VaultState::Locked,
             (Some(_), Some(open)) if !open.live.confirmed => VaultState::Unconfirmed,

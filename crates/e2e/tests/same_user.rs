@@ -111,6 +111,7 @@ const ELSEWHERE: &[&str] = &[
     "devices join",
     "devices finish",
     "vault forget",
+    "vault rescue",
 ];
 
 /// What a member has: items with canaries, a guest that is asked about, a live session.

@@ -28,6 +28,7 @@ fn sentence(refusal: &serde_json::Value) -> &str {
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).expect("a folder");
+    fs::set_permissions(to, fs::metadata(from).expect("there").permissions()).expect("our own");
     for entry in fs::read_dir(from).expect("a folder").flatten() {
         let to = to.join(entry.file_name());
         if entry.path().is_dir() {
@@ -73,6 +74,7 @@ fn a_sealed_vault_opens_on_its_own_machine_started_as_it_was() {
 fn a_stolen_disk_opens_nothing_even_with_the_passphrase() {
     let chip = Swtpm::new();
     let mut place = with_vault(&chip);
+    place.say("item add note Loot --stdin").stdin("a note").ok();
     place.stop();
     // Everything that the server had on its disks, and the device besides; but not the chip.
     let mut thief = Place::new();
@@ -91,6 +93,17 @@ fn a_stolen_disk_opens_nothing_even_with_the_passphrase() {
     // Without any chip.
     thief.serve(&[]);
     unlock(&thief, "share_missing");
+    // With the 24 words it opens, on whatever machine, and is as it was.
+    let kit = place.path("kit");
+    let at = |thief: &Place| ["--socket".to_owned(), thief.socket().display().to_string()];
+    thief.say("vault rescue --yes").args(at(&thief)).refused(1, "share_missing");
+    let wrong = thief.write("wrong", "abandon ".repeat(23) + "art");
+    thief.say("unlock --phrase --yes").args(at(&thief)).passphrase(&wrong).refused(1, "factor_refused");
+    thief.say("unlock --phrase --yes").args(at(&thief)).passphrase(&kit).ok();
+    assert!(thief.say("item list").args(at(&thief)).ok().contains("Loot"));
+    thief.say("audit verify").args(at(&thief)).ok();
+    thief.say("lock").args(at(&thief)).ok();
+    thief.say("unlock").args(at(&thief)).ok();
     thief.stop();
     // And the machine itself goes on.
     serve(&mut place, &chip);
@@ -309,4 +322,61 @@ fn an_agent_finds_the_vault_open_after_a_restart_where_the_member_wants_that() {
 fn without_a_chip_there_is_no_unattended_unlock() {
     let place = Place::with_vault();
     place.say("vault unattended on --yes").refused(1, "hardware_missing");
+}
+
+#[test]
+fn a_device_with_a_copy_of_the_share_moves_its_vault_to_another_machine() {
+    let chip = Swtpm::new();
+    let mut place = Place::new();
+    serve(&mut place, &chip);
+    let kit = place.path("kit");
+    place.run(["create", "--keep-share", "--phrase-to-file"]).args([kit]).ok();
+    place.say("item add note Moved --stdin").stdin("a note").ok();
+    place.say("item add wallet Coins --stdin").stdin("seed words of the coins").ok();
+    place.stop();
+
+    // The new machine has the vault's files, and no share.
+    let other = Swtpm::new();
+    let mut new = Place::new();
+    copy(&place.path("data"), &new.path("data"));
+    fs::rename(place.home(), new.home()).expect("the device is at hand");
+    let profile = new.home().join("profiles/default");
+    let file = fs::read_to_string(profile.join("device.json")).expect("a device");
+    let (from, to) = (place.socket().display().to_string(), new.socket().display().to_string());
+    fs::write(profile.join("device.json"), file.replace(&from, &to)).expect("written");
+    serve(&mut new, &other);
+    new.say("unlock").refused(1, "share_missing");
+
+    // Whoever has no share, services for instance, can begin and gets nowhere.
+    let copy_of_share = fs::read(profile.join("share")).expect("a copy");
+    let policy = fs::read(profile.join("attestation")).expect("a policy");
+    fs::remove_file(profile.join("share")).expect("taken away");
+    new.say("vault rescue --yes").refused(1, "share_missing");
+    new.say("vault rescue --phrase --yes").refused(2, "factor_unusable");
+    new.say("unlock").refused(1, "share_missing");
+    fs::write(profile.join("share"), &copy_of_share).expect("put back");
+    fs::set_permissions(profile.join("share"), fs::metadata(profile.join("device.json")).expect("there").permissions())
+        .expect("its own");
+    assert_eq!(fs::read(profile.join("attestation")).expect("a policy"), policy);
+
+    new.say("vault rescue").refused(8, "no_input");
+    new.say("vault rescue --yes").ok();
+    new.say("unlock").ok();
+    assert!(new.say("item list").ok().contains("Moved"));
+    assert_ne!(fs::read(profile.join("attestation")).expect("a policy"), policy, "the new machine is pinned");
+    assert_ne!(fs::read(profile.join("share")).expect("a copy"), copy_of_share, "with a copy of the new share");
+    new.say("item edit Coins --stdin").stdin("newer seed words").ok();
+    new.say("audit verify").ok();
+    assert_eq!(fs::read_dir(new.path("shares")).expect("shares").count(), 1);
+
+    // Killed in between, and begun again; and once more on the same machine, started in another way.
+    new.kill_server();
+    let mut other = other;
+    other.reboot();
+    other.extend(7, [3; 32]);
+    serve(&mut new, &other);
+    new.say("unlock").refused(1, "measurement_changed");
+    new.say("vault rescue --yes").ok();
+    new.say("unlock").ok();
+    new.say("vault rescue --yes").refused(1, "conflict");
 }

@@ -153,6 +153,24 @@ impl Folders {
         share::replace(&self.share_path(vault), share)
     }
 
+    /// The share that waits to take the place of one that is gone.
+    pub(crate) fn new_share(&self, vault: VaultId) -> Option<Resting> {
+        share::read(&self.new_share_path(vault))
+    }
+
+    /// Makes a share that waits to take the place of one that is gone, durably.
+    pub(crate) fn make_new_share(&self, vault: VaultId, share: &Resting) -> io::Result<()> {
+        let path = self.new_share_path(vault);
+        share::destroy(&path)?;
+        share::create(&path, share)
+    }
+
+    /// Puts the share that waits in its place, durably.
+    pub(crate) fn keep_new_share(&self, vault: VaultId) -> io::Result<()> {
+        fs::rename(self.new_share_path(vault), self.share_path(vault))?;
+        sync_folder(&self.shares)
+    }
+
     /// Makes share and folder of a new vault, durably. The share first: a folder without one would look like a vault whose
     /// share was lost, a share without a folder is a few bytes that open nothing.
     pub(crate) fn create(&self, vault: VaultId, share: &Resting) -> Result<(), CreateVaultError> {
@@ -171,6 +189,7 @@ impl Folders {
     /// Destroys a vault: the share first, so that from the first step on nothing can be opened any more.
     pub(crate) fn delete(&self, vault: VaultId) -> io::Result<()> {
         share::destroy(&self.share_path(vault))?;
+        share::destroy(&self.new_share_path(vault))?;
         let doomed = self.vaults.join(format!("{DOOMED}{vault}"));
         match fs::rename(self.of(vault), &doomed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -191,6 +210,10 @@ impl Folders {
             let removed = remove_all(&entry.path()).is_ok();
             log::info("deletion_finished", &[("removed", &removed)]);
         }
+    }
+
+    fn new_share_path(&self, vault: VaultId) -> PathBuf {
+        self.shares.join(format!("{vault}.share-to-be"))
     }
 
     fn share_path(&self, vault: VaultId) -> PathBuf {

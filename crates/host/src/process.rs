@@ -22,9 +22,9 @@ use zeroize::Zeroizing;
 
 use crate::config::HostConfig;
 use crate::folders::Folders;
-use crate::keeper::Keeper;
 use crate::programs::Digest;
-use crate::sealing::{Opened, Sealer};
+use crate::route::Shared;
+use crate::sealing::Opened;
 use crate::zygote::Forker;
 
 /// What a vault process did that none of ours does. It is stopped; the word goes to the log.
@@ -40,6 +40,8 @@ pub(crate) struct Process {
     child: VaultChild,
     /// The program it runs, where that was measured.
     pub(crate) program: Option<Digest>,
+    /// Whether its header is not sealed under its share yet.
+    pub(crate) share_is_new: bool,
     started: Instant,
 }
 
@@ -57,26 +59,17 @@ impl Process {
     ///
     /// # Errors
     /// What to refuse the client with.
-    pub(crate) async fn start(
-        vault: VaultId,
-        config: &Arc<HostConfig>,
-        folders: &Arc<Folders>,
-        forker: &Arc<Forker>,
-        sealer: &Sealer,
-        keeper: &Keeper,
-    ) -> Result<Self, Refusal> {
-        let (config, folders, forker) = (Arc::clone(config), Arc::clone(folders), Arc::clone(forker));
-        let opened = sealer.open(vault).await.inspect_err(|refusal| {
-            log::warn("vault_not_started", &[("vault", &vault), ("code", &refusal.code)]);
-        })?;
-        let program = opened.program;
-        let installed = if program.is_some() { Some(sealer.installed().await?) } else { None };
+    pub(crate) async fn start<B>(vault: VaultId, opened: Opened, shared: &Shared<B>) -> Result<Self, Refusal> {
+        let (config, folders) = (Arc::clone(&shared.config), Arc::clone(&shared.folders));
+        let forker = Arc::clone(&shared.forker);
+        let (program, share_is_new) = (opened.program, opened.is_new);
+        let installed = if program.is_some() { Some(shared.sealer.installed().await?) } else { None };
         let job = move || launch(vault, opened, installed, &config, &folders, &forker);
-        let launched = keeper.run(job).await.map_err(|_| Code::Bug)?;
+        let launched = shared.keeper.run(job).await.map_err(|_| Code::Bug)?;
         let (child, socket) =
             launched.inspect_err(|code| log::warn("vault_not_started", &[("vault", &vault), ("code", code)]))?;
         let pid = child.pid();
-        let process = Self::attach(child, socket, program).map_err(|error| {
+        let process = Self::attach(child, socket, program, share_is_new).map_err(|error| {
             log::warn("vault_not_started", &[("vault", &vault), ("kind", &error.kind())]);
             Code::HostFailed
         })?;
@@ -84,7 +77,12 @@ impl Process {
         Ok(process)
     }
 
-    fn attach(child: VaultChild, socket: StdUnixStream, program: Option<Digest>) -> io::Result<Self> {
+    fn attach(
+        child: VaultChild,
+        socket: StdUnixStream,
+        program: Option<Digest>,
+        share_is_new: bool,
+    ) -> io::Result<Self> {
         socket.set_nonblocking(true)?;
         let (read, mut write) = UnixStream::from_std(socket)?.into_split();
         let outbox = Outbox::new(OUTBOX_BYTES_HIGH, OUTBOX_BYTES_MAX);
@@ -94,7 +92,7 @@ impl Process {
             let _ = waiting.write_to(&mut write, STALL).await;
         });
         let reader = Reader::new(read, limits::HOST_MESSAGE_BYTES_MAX);
-        Ok(Self { reader, outbox, writer, child, program, started: Instant::now() })
+        Ok(Self { reader, outbox, writer, child, program, share_is_new, started: Instant::now() })
     }
 
     /// The next message; `None` when the process has closed its socket. Dropping the future loses nothing.
@@ -231,7 +229,7 @@ fn launch(
         log::warn("vault_launch_failed", &[("vault", &vault), ("kind", &error.kind())]);
         Code::HostFailed
     };
-    let Opened { share, program } = opened;
+    let Opened { share, program, is_new } = opened;
     let (child, mut ours) = folders
         .for_process(vault)
         .and_then(|place| fork(forker, place, config.required.promises(), program))
@@ -239,6 +237,7 @@ fn launch(
     let start = Start {
         vault,
         share: share.into_secret(),
+        share_is_new: is_new,
         memfd_secret: config.memfd_secret,
         program: program.map(Digest::bytes),
         installed: installed.map(Digest::bytes),

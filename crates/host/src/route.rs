@@ -147,7 +147,8 @@ impl<B: Bus> Router<B> {
             }
             connections.insert(connection, Connection { vault, asks: asks.clone(), flow: flow.clone() });
         }
-        if asks.send(Ask::Open(connection, flow)).is_err() {
+        let rescue = envelope.payload == [1];
+        if asks.send(Ask::Open(connection, flow, rescue)).is_err() {
             self.shared.forget(connection);
             self.refuse(envelope, Code::Busy.into()).await;
         }

@@ -26,6 +26,8 @@ pub(crate) struct Sealer {
 pub(crate) struct Opened {
     pub(crate) share: Share,
     pub(crate) program: Option<Digest>,
+    /// Whether it was made to take the place of one that is gone.
+    pub(crate) is_new: bool,
 }
 
 impl Sealer {
@@ -81,7 +83,7 @@ impl Sealer {
         let found = self.keeper.run(move || folders.share(vault)).await.map_err(|_| Code::Bug)?;
         match (found, &self.tpm) {
             (None, _) => Err(Code::ShareMissing.into()),
-            (Some(Resting::Plain(share)), None) => Ok(Opened { share, program: None }),
+            (Some(Resting::Plain(share)), None) => Ok(Opened { share, program: None, is_new: false }),
             (Some(Resting::Sealed(_)), None) => Err(Refusal::new(Code::ShareMissing).detail(
                 "The share is sealed in a TPM, and the server runs without one: strongroom serve --sealing tpm.",
             )),
@@ -92,9 +94,52 @@ impl Sealer {
             (Some(Resting::Sealed(sealed)), Some(tpm)) => {
                 let program = Digest::of(&sealed.program).ok_or(Code::ShareMissing)?;
                 let share = open(tpm, vault, sealed).await?;
-                Ok(Opened { share, program: Some(program) })
+                Ok(Opened { share, program: Some(program), is_new: false })
             }
         }
+    }
+
+    /// A share to take the place of one that is gone. It is made once, and waits beside the other until the vault's header is sealed
+    /// under it.
+    ///
+    /// # Errors
+    /// What to refuse the member with.
+    pub(crate) async fn open_new(&self, vault: VaultId) -> Result<Opened, Refusal> {
+        if let Ok(opened) = self.open_waiting(vault).await {
+            return Ok(opened);
+        }
+        // None was made yet, or one in another state of the machine, under which no header was sealed.
+        let bug = |_| Code::HostFailed;
+        let share = Share::generate().map_err(bug)?;
+        let rests = self.rest(vault, share).await?;
+        let folders = Arc::clone(&self.folders);
+        let made = self.keeper.run(move || folders.make_new_share(vault, &rests)).await.map_err(|_| Code::Bug)?;
+        made.map_err(|error| {
+            log::warn("new_share_not_made", &[("vault", &vault), ("kind", &error.kind())]);
+            Code::HostFailed
+        })?;
+        self.open_waiting(vault).await
+    }
+
+    async fn open_waiting(&self, vault: VaultId) -> Result<Opened, Refusal> {
+        let folders = Arc::clone(&self.folders);
+        let waits = self.keeper.run(move || folders.new_share(vault)).await.map_err(|_| Code::Bug)?;
+        match (waits, &self.tpm) {
+            (Some(Resting::Plain(share)), None) => Ok(Opened { share, program: None, is_new: true }),
+            (Some(Resting::Sealed(sealed)), Some(tpm)) => {
+                let program = Digest::of(&sealed.program).ok_or(Code::ShareMissing)?;
+                let share = open(tpm, vault, sealed).await?;
+                Ok(Opened { share, program: Some(program), is_new: true })
+            }
+            _ => Err(Code::HostFailed.into()),
+        }
+    }
+
+    /// The new share takes the place of the one that is gone: the vault's header is sealed under it.
+    pub(crate) async fn keep_new(&self, vault: VaultId) -> Result<(), std::io::ErrorKind> {
+        let folders = Arc::clone(&self.folders);
+        let kept = self.keeper.run(move || folders.keep_new_share(vault)).await;
+        kept.unwrap_or(Err(std::io::ErrorKind::Other.into())).map_err(|error| error.kind())
     }
 
     /// Seals a share that rested in a file: the host has a TPM since.
@@ -109,7 +154,7 @@ impl Sealer {
             Code::HostFailed
         })?;
         log::info("share_sealed", &[("vault", &vault)]);
-        Ok(Opened { share, program: Some(program) })
+        Ok(Opened { share, program: Some(program), is_new: false })
     }
 
     /// Seals a vault's share to another program, for good: the member has agreed. The share stays in the TPM's program.

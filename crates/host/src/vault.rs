@@ -21,8 +21,8 @@ use crate::tunnels::Tunnels;
 /// What the router brings.
 #[derive(Debug)]
 pub(crate) enum Ask {
-    /// A client wants a channel.
-    Open(ConnectionId, Flow),
+    /// A client wants a channel; whether to bring back a vault whose share is gone.
+    Open(ConnectionId, Flow, bool),
     /// A frame of a channel.
     Data(Arc<Envelope>),
     /// The client is gone.
@@ -131,8 +131,8 @@ impl<B: Bus> VaultTask<B> {
             };
             match ask {
                 None => return,
-                Some(Ask::Open(connection, flow)) => {
-                    let Some(mut running) = self.start(connection).await else { continue };
+                Some(Ask::Open(connection, flow, rescue)) => {
+                    let Some(mut running) = self.start(connection, rescue).await else { continue };
                     let over = match self.open(&mut running, connection, flow).await {
                         Ok(()) => self.serve(&mut running).await,
                         Err(over) => over,
@@ -148,7 +148,7 @@ impl<B: Bus> VaultTask<B> {
         }
     }
 
-    async fn start(&mut self, connection: ConnectionId) -> Option<Running> {
+    async fn start(&mut self, connection: ConnectionId, rescue: bool) -> Option<Running> {
         if let Some(secs) = self.crashes.wait_secs(Instant::now()) {
             self.refuse(connection, Refusal::new(Code::HostFailed).retry_secs(secs)).await;
             return None;
@@ -156,9 +156,18 @@ impl<B: Bus> VaultTask<B> {
         let shared = &self.shared;
         let place = shared.lives.enter(self.id);
         let asked = Instant::now();
-        let started =
-            Process::start(self.id, &shared.config, &shared.folders, &shared.forker, &shared.sealer, &shared.keeper);
-        match started.await {
+        let opened = match shared.sealer.open(self.id).await {
+            Err(refusal) if rescue && is_gone(refusal.code) => shared.sealer.open_new(self.id).await,
+            opened => opened,
+        };
+        let started = match opened {
+            Ok(opened) => Process::start(self.id, opened, shared).await,
+            Err(refusal) => {
+                log::warn("vault_not_started", &[("vault", &self.id), ("code", &refusal.code)]);
+                Err(refusal)
+            }
+        };
+        match started {
             Ok(process) => Some(Running {
                 place: {
                     place.started(process.pid());
@@ -295,6 +304,7 @@ impl<B: Bus> VaultTask<B> {
                 self.publish(Topic::Events, ConnectionId(0), Kind::Notice, notice.event.into_bytes()).await;
             }
             FromVault::Deleted => return Err(Over::Deleted),
+            FromVault::Rescued => self.rescued(running).await?,
             FromVault::Hardware(request) => self.hardware(running, request)?,
             FromVault::Evidence(number, binding) => self.evidence(running, number, binding)?,
         }
@@ -326,6 +336,20 @@ impl<B: Bus> VaultTask<B> {
             let _ = outbox.push(&[&ToVault::Evidence(number, evidence).encode()]);
             drop(turn);
         });
+        Ok(())
+    }
+
+    /// The vault's header is sealed under the new share: that becomes its share, and the process is replaced.
+    async fn rescued(&self, running: &mut Running) -> Result<(), Over> {
+        if !running.process.share_is_new {
+            return Err(Misbehaved("rescued_unasked").into());
+        }
+        if let Err(error) = self.shared.sealer.keep_new(self.id).await {
+            // It stays where it is found again by the next rescue.
+            log::warn("new_share_not_kept", &[("vault", &self.id), ("kind", &error)]);
+        }
+        log::info("vault_rescued", &[("vault", &self.id)]);
+        running.replaced.notify_one();
         Ok(())
     }
 
@@ -381,7 +405,11 @@ impl<B: Bus> VaultTask<B> {
 
     async fn ask(&mut self, running: &mut Running, ask: Ask) -> Result<(), Over> {
         match ask {
-            Ask::Open(connection, flow) => self.open(running, connection, flow).await?,
+            Ask::Open(connection, _, rescue) if running.process.share_is_new && !rescue => {
+                // It cannot prove itself, and whoever does not come to bring it back would take it for another.
+                self.refuse(connection, Code::ShareMissing.into()).await;
+            }
+            Ask::Open(connection, flow, _) => self.open(running, connection, flow).await?,
             Ask::Data(envelope) => {
                 // None: the channel was closed by the vault, and the two messages crossed.
                 let Some(number) = running.channels.number(envelope.connection) else { return Ok(()) };
@@ -477,7 +505,7 @@ impl<B: Bus> VaultTask<B> {
     async fn refuse_the_rest(mut self) {
         self.asks.close();
         while let Some(ask) = self.asks.recv().await {
-            if let Ask::Open(connection, _) = ask {
+            if let Ask::Open(connection, ..) = ask {
                 self.refuse(connection, Code::VaultUnknown.into()).await;
             }
         }
@@ -540,6 +568,11 @@ async fn until(phase: Phase) {
         Phase::Starting { until } | Phase::Stopping { until, .. } => tokio::time::sleep_until(until).await,
         Phase::Ready => std::future::pending().await,
     }
+}
+
+/// Whether a vault that is refused so can be brought back.
+fn is_gone(code: Code) -> bool {
+    matches!(code, Code::ShareMissing | Code::MeasurementChanged)
 }
 
 fn is_word(event: &str) -> bool {

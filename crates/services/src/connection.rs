@@ -51,7 +51,8 @@ async fn converse<B: Bus>(relay: &Arc<Relay<B>>, reader: &mut Reader<OwnedReadHa
                 Ok(vault) => RelayAnswer::NewVault { vault },
                 Err(refusal) => return refuse(outbox, refusal),
             },
-            Ok(RelayHello::Relay { vault }) => return channel(relay, reader, outbox, vault).await,
+            Ok(RelayHello::Relay { vault }) => return channel(relay, reader, outbox, vault, &[]).await,
+            Ok(RelayHello::Rescue { vault }) => return channel(relay, reader, outbox, vault, &[1]).await,
         };
         if answer_with(outbox, &answer).is_err() {
             return;
@@ -86,11 +87,17 @@ async fn first_answer(answers: &mut mpsc::Receiver<Arc<Envelope>>) -> Result<Arc
 }
 
 /// A channel: frames both ways until one end is gone.
-async fn channel<B: Bus>(relay: &Arc<Relay<B>>, reader: &mut Reader<OwnedReadHalf>, outbox: &Outbox, vault: VaultId) {
+async fn channel<B: Bus>(
+    relay: &Arc<Relay<B>>,
+    reader: &mut Reader<OwnedReadHalf>,
+    outbox: &Outbox,
+    vault: VaultId,
+    how: &[u8],
+) {
     let window = Arc::new(Window::new());
     let (inbound, mut answers) = Inbound::new(Some((outbox.clone(), Arc::clone(&window))));
     let route = relay.route(vault, inbound);
-    let open = to_vault(vault, route.connection, Kind::Open);
+    let open = to_vault(vault, route.connection, Kind::Open).payload(how);
     let accepted = match relay.bus.publish(open).await {
         Ok(()) => first_answer(&mut answers).await,
         Err(_) => Err(Code::HostFailed.into()),

@@ -22,4 +22,4 @@ pub use factor::Factor;
 pub use home::Home;
 pub use memory::{Fault, Files, Memory};
 pub use rng::Rng;
-pub use world::{Answer, World};
+pub use world::{Answer, DeviceResult, World};

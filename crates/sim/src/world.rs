@@ -36,7 +36,10 @@ pub struct World {
     pub told: Vec<Effect>,
     /// Answers that came later than their request.
     pub late: Vec<(ReplyTo, Answer)>,
-    share: [u8; 32],
+    /// The host share.
+    pub share: [u8; 32],
+    /// Whether that is a new one, because the one before is gone.
+    pub share_is_new: bool,
     next_stream: u32,
 }
 
@@ -83,6 +86,7 @@ impl World {
             told: Vec::new(),
             late: Vec::new(),
             share,
+            share_is_new: false,
             next_stream: 0,
         };
         world.start();
@@ -93,7 +97,21 @@ impl World {
     pub fn start(&mut self) {
         self.ticks_ms = 1;
         let moment = self.moment();
-        self.vault = Vault::start(self.id, HostShare::from_bytes(&self.share), self.memory.clone(), moment);
+        let share = || HostShare::from_bytes(&self.share);
+        self.vault = match Vault::start(self.id, share(), self.memory.clone(), moment) {
+            Err(refusal) if self.share_is_new && refusal.code == Code::HeaderRefusedFile => {
+                Ok(Vault::start_lost(self.id, share(), self.memory.clone(), moment))
+            }
+            started => started,
+        };
+    }
+
+    /// The host loses the share, makes a new one, and starts the vault with it. Gives the share that was.
+    pub fn lose_share(&mut self) -> [u8; 32] {
+        let before = std::mem::replace(&mut self.share, self.rng.bytes());
+        self.share_is_new = true;
+        self.start();
+        before
     }
 
     /// The machine stops and starts again.

@@ -196,6 +196,7 @@ struct Server {
     last_state: Option<State>,
     started: std::time::Instant,
     deleted: bool,
+    rescued: bool,
     stopping: bool,
 }
 
@@ -205,6 +206,7 @@ impl Server {
         let started = instant();
         let mut channels = Channels::new(start.vault, start.program.is_some(), &mut rng);
         let vault = open_vault(start, moment(started));
+        let vault_is_whole = vault.as_ref().is_ok_and(|vault| !vault.is_lost() && vault.is_made());
         if let Ok(vault) = &vault
             && let Some((key, certificate, epoch)) = vault.channel_identity()
         {
@@ -224,6 +226,8 @@ impl Server {
             last_state: None,
             started,
             deleted: false,
+            // Where the header opens with a share that is new, the host was not told that it does.
+            rescued: start.share_is_new && vault_is_whole,
             stopping: false,
         }
     }
@@ -410,6 +414,10 @@ impl Server {
             let Ok(vault) = &mut self.vault else { return };
             effects = vault.flush(&mut Context { moment, rng: &mut os_rng(), consumers: &mut Real });
         }
+        if std::mem::take(&mut self.rescued) {
+            // After the answer: the host replaces this process.
+            self.say(&FromVault::Rescued);
+        }
         if self.deleted {
             // After the answer: the host ends this process as soon as it reads it.
             self.say(&FromVault::Deleted);
@@ -480,6 +488,7 @@ impl Server {
             }
             Effect::Notice(event) => self.say(&FromVault::Notice(Notice { event: event.into() })),
             Effect::Deleted => self.deleted = true,
+            Effect::Rescued => self.rescued = true,
             Effect::Hardware(request) => self.say(&FromVault::Hardware(*request)),
         }
     }
@@ -596,7 +605,14 @@ fn open_vault(start: &Start, moment: Moment) -> Result<Vault<FileStore>, Refusal
     // EXPOSE: the share goes from the host's message into locked memory.
     let share: &[u8; 32] = start.share.expose().try_into().map_err(|_| Refusal::new(Code::ShareMissing))?;
     let store = FileStore::open(Path::new("."))?;
-    let mut vault = Vault::start(start.vault, HostShare::from_bytes(share), store, moment)?;
+    let mut vault = match Vault::start(start.vault, HostShare::from_bytes(share), store, moment) {
+        // Under its old share still.
+        Err(refusal) if start.share_is_new && refusal.code == Code::HeaderRefusedFile => {
+            let store = FileStore::open(Path::new("."))?;
+            Vault::start_lost(start.vault, HostShare::from_bytes(share), store, moment)
+        }
+        started => started?,
+    };
     vault.set_hardware(Hardware { program: start.program.clone(), installed: start.installed.clone() });
     Ok(vault)
 }

@@ -176,6 +176,8 @@ pub enum DeviceRequest {
     ConfigShow {},
     /// Changes settings.
     ConfigSet(Config),
+    /// Brings back a vault whose host share is gone.
+    Rescue(RescueRequest),
     /// Agrees to the vault program that is installed: the host seals the share to it and replaces the vault process; presents the
     /// credential.
     UpdateAccept {
@@ -349,6 +351,12 @@ pub enum DeviceAnswer {
     },
     /// To `device_add`.
     DeviceAdded(Box<DeviceAdded>),
+    /// To `rescue`: the vault is locked, under a new host share.
+    Rescued {
+        /// That share, sealed to the device that was named, where the vault knows it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sealed_share: Option<Bytes>,
+    },
     /// To `config_show` and `config_set`.
     Config(Config),
     /// To a request that presented the credential: open the mail with the device's KEM key, store the blob durably, then send

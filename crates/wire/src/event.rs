@@ -33,6 +33,7 @@ actions! {
     VaultCreate = "vault.create", "the vault was made";
     VaultUnlock = "vault.unlock", "a factor opened the vault";
     VaultLock = "vault.lock", "the vault was locked";
+    VaultRescue = "vault.rescue", "the vault was brought back under a new host share";
     VaultDelete = "vault.delete", "the vault's keys are about to be destroyed";
     UnlockRefused = "vault.unlock_refused", "a factor did not open the vault";
     FreshRefused = "fresh.refused", "a factor did not answer a challenge";

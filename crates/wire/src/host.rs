@@ -74,6 +74,8 @@ pub enum FromVault {
     Deleted,
     /// The hardware is to do something.
     Hardware(HardwareRequest),
+    /// The header is sealed under the new share: it takes the place of the one before.
+    Rescued,
     /// A channel begins: evidence is wanted that is bound to these 32 bytes.
     Evidence(u32, [u8; 32]),
 }
@@ -86,6 +88,9 @@ pub struct Start {
     pub vault: VaultId,
     /// The host share, 32 bytes.
     pub share: SecretValue,
+    /// Whether the share is a new one, under which the vault's header is to be sealed once somebody brings it back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub share_is_new: bool,
     /// Whether `memfd_secret` may be used.
     pub memfd_secret: bool,
     /// SHA-256 of the program that the process runs, where the host measured it: then there is evidence to be had.
@@ -275,6 +280,7 @@ impl FromVault {
             Self::Deleted => vec![10],
             Self::Evidence(id, binding) => data(11, *id, binding),
             Self::Hardware(body) => json(12, None, body),
+            Self::Rescued => vec![13],
         }
     }
 
@@ -301,6 +307,7 @@ impl FromVault {
                 Ok(Self::Evidence(id, binding))
             })?,
             12 => Self::Hardware(parse(kind, body)?),
+            13 if body.is_empty() => Self::Rescued,
             _ => return Err(HostMessageMalformed { kind }),
         })
     }

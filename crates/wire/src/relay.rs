@@ -21,6 +21,11 @@ pub enum RelayHello {
         /// The vault.
         vault: VaultId,
     },
+    /// A channel to a vault whose host share is gone, to bring it back. Answered as `relay` is.
+    Rescue {
+        /// The vault.
+        vault: VaultId,
+    },
 }
 
 /// The server's answer.

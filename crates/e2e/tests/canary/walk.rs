@@ -323,6 +323,7 @@ pub(crate) const TABLE: &[Row] = &[
     ("devices revoke", |w| _ = w.say("devices revoke phone --yes").ok()),
     ("vault attestation", |w| _ = w.say("vault attestation").ok()),
     ("vault update", |w| _ = w.say("vault update --yes").ok()),
+    ("vault rescue", |w| _ = w.say("vault rescue --yes").refused(1, "share_missing")),
     ("vault unattended", |w| _ = w.say("vault unattended on --yes").ok()),
     ("vault forget", |w| _ = w.say("--profile phone vault forget --yes").ok()),
     ("vault delete", vault_delete),

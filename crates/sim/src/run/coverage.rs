@@ -51,6 +51,7 @@ impl Coverage {
                 Effect::Notice(_) => "notice",
                 Effect::Deleted => "deleted",
                 Effect::Hardware(_) => "hardware",
+                Effect::Rescued => "rescued",
             });
         }
     }

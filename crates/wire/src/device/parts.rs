@@ -54,6 +54,8 @@ words! {
     VaultState {
         /// Made by the host, not yet by a founder.
         Empty = "empty",
+        /// Made, and the host has no share that opens its header.
+        Lost = "lost",
         /// Closed.
         Locked = "locked",
         /// Open; the log is not confirmed yet.
@@ -132,6 +134,35 @@ words! {
         /// A secret that the host's hardware gives out to the vault process alone.
         Unattended = "unattended",
     }
+}
+
+/// What brings back a vault whose host share is gone.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RescueRequest {
+    /// With what.
+    pub by: RescueBy,
+    /// The device that asks, where it is enrolled and wants a copy of the new share.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceId>,
+}
+
+/// What proves that a vault is one's own.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum RescueBy {
+    /// A copy of the share that was.
+    Share {
+        /// 32 bytes.
+        share: SecretValue,
+    },
+    /// The recovery phrase.
+    Phrase {
+        /// The seed of its slot, 32 bytes.
+        seed: SecretValue,
+        /// The vault's identity as the device pinned it, 32 bytes.
+        identity: Bytes,
+    },
 }
 
 /// Parameters of Argon2id.
