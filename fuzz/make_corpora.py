@@ -127,6 +127,7 @@ def attest():
     policy = {"tpm": {"key": quote["key"], "boot": [quote["boot"]], "programs": [quote["program"]]}}
     return {
         "attest_evidence": [QUOTE, json.dumps({"nitro": {"document": b64(9)}})],
+        "nitro_document": [(HERE.parent / "crates/nitro/tests/data/attestation.cose").read_bytes()],
         "attest_policy": [json.dumps(policy), json.dumps({"none": {}})],
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use strongroom_nitro::document::{self, NitroPolicy, NitroRefused};
 use strongroom_wire::Bytes;
 use strongroom_wire::limits::{ATTESTATION_CHOICES_MAX, ATTESTATION_POLICY_BYTES_MAX};
 use strongroom_wire::sealing::{Evidence, Pcrs};
@@ -24,6 +25,11 @@ pub enum Policy {
         /// SHA-256 of vault programs.
         programs: Vec<Bytes>,
     },
+    /// An AWS Nitro enclave that runs one of these images.
+    Nitro {
+        /// Of each register named, the values it may have, 48 bytes each; register 0 (the image) or 8 (who signed it) is among them.
+        pcrs: BTreeMap<u8, Vec<Bytes>>,
+    },
 }
 
 /// What evidence was found to say.
@@ -36,6 +42,8 @@ pub enum Claims {
         /// SHA-256 of the vault program.
         program: [u8; 32],
     },
+    /// One of those images runs in an enclave.
+    Nitro,
 }
 
 /// Why a vault process is not trusted. Each says what the member can do.
@@ -57,6 +65,12 @@ pub enum NotAllowed {
     /// What the hardware signed does not hold.
     #[error(transparent)]
     Quote(#[from] QuoteRefused),
+    /// The enclave's document does not hold, or is not what the policy names.
+    #[error(transparent)]
+    Nitro(#[from] NitroRefused),
+    /// An enclave is never trusted at first sight: whoever runs it chose the image.
+    #[error("an enclave is trusted by a policy alone, made from the measurements of a release")]
+    PolicyNeeded,
     /// The machine started in another way.
     #[error("the machine did not start as it did before (registers {})", join(.registers))]
     Boot {
@@ -91,22 +105,31 @@ impl Policy {
                 tpm::verify(&evidence, binding)?;
                 Ok(Self::Tpm { key: evidence.key, boot: vec![evidence.boot], programs: vec![evidence.program] })
             }
-            Evidence::Nitro { .. } => Err(NotAllowed::OtherKind),
+            Evidence::Nitro { .. } => Err(NotAllowed::PolicyNeeded),
         }
     }
 
-    /// Whether evidence that is bound to `binding` is allowed.
+    /// Whether evidence that is bound to `binding` is allowed at this time, in milliseconds since 1970.
     ///
     /// # Errors
     /// [`NotAllowed`]: send nothing that unlocks.
-    pub fn appraise(&self, evidence: &[u8], binding: &[u8; 32]) -> Result<Claims, NotAllowed> {
-        let Self::Tpm { key, boot, programs } = self else { return Ok(Claims::None) };
+    pub fn appraise(&self, evidence: &[u8], binding: &[u8; 32], now_ms: u64) -> Result<Claims, NotAllowed> {
+        if *self == (Self::None {}) {
+            return Ok(Claims::None);
+        }
         if evidence.is_empty() {
             return Err(NotAllowed::Missing);
         }
-        let Evidence::Tpm(evidence) = Evidence::decode(evidence).map_err(|_| NotAllowed::Malformed)? else {
-            return Err(NotAllowed::OtherKind);
-        };
+        let (evidence, key, boot, programs) =
+            match (self, Evidence::decode(evidence).map_err(|_| NotAllowed::Malformed)?) {
+                (Self::Tpm { key, boot, programs }, Evidence::Tpm(evidence)) => (evidence, key, boot, programs),
+                (Self::Nitro { pcrs }, Evidence::Nitro { document }) => {
+                    let policy = nitro_policy(pcrs).ok_or(NotAllowed::Malformed)?;
+                    document::appraise(&document.0, &policy, binding, now_ms)?;
+                    return Ok(Claims::Nitro);
+                }
+                _ => return Err(NotAllowed::OtherKind),
+            };
         if evidence.key != *key {
             return Err(NotAllowed::OtherMachine);
         }
@@ -169,9 +192,16 @@ impl Policy {
                     && fits(programs.len())
                     && programs.iter().all(is_digest)
             }
+            Self::Nitro { pcrs } => nitro_policy(pcrs).is_some(),
         };
         if whole { Ok(policy) } else { Err(PolicyMalformed) }
     }
+}
+
+fn nitro_policy(pcrs: &BTreeMap<u8, Vec<Bytes>>) -> Option<NitroPolicy> {
+    let values = |values: &Vec<Bytes>| values.iter().map(Bytes::to_array).collect::<Option<Vec<_>>>();
+    let pcrs = pcrs.iter().map(|(pcr, allowed)| Some((*pcr, values(allowed)?))).collect::<Option<_>>()?;
+    NitroPolicy::new(pcrs).ok()
 }
 
 fn is_digest(bytes: &Bytes) -> bool {

@@ -34,7 +34,7 @@ pub(crate) fn show(app: &App) -> Result<(), Failure> {
     let profile = app.profile()?;
     let policy = profile.policy()?;
     app.out.result(&policy, || text(&policy))?;
-    if let Policy::Tpm { .. } = &policy {
+    if policy != (Policy::None {}) {
         let mut prompter = app.prompter();
         // Its evidence is appraised before anything else is.
         Session::new(&profile, &mut prompter).connect()?;
@@ -197,6 +197,15 @@ fn text(policy: &Policy) -> String {
             text.push_str("running the vault program\n");
             for program in programs {
                 text.push_str(&format!("  {}\n", hex(program)));
+            }
+            text.trim_end().to_owned()
+        }
+        Policy::Nitro { pcrs } => {
+            let mut text = "This device trusts AWS Nitro enclaves with\n".to_owned();
+            for (register, values) in pcrs {
+                for value in values {
+                    text.push_str(&format!("  {register:>2}  {}\n", hex(value)));
+                }
             }
             text.trim_end().to_owned()
         }

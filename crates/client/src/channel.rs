@@ -219,7 +219,9 @@ impl Connection {
         let (mut policy, mut program) = (None, None);
         match trust {
             Trust::Policy(policy) => {
-                if let Claims::Tpm { program: runs } = policy.appraise(evidence, binding).map_err(ConnectError::from)? {
+                if let Claims::Tpm { program: runs } =
+                    policy.appraise(evidence, binding, clock::now().0).map_err(ConnectError::from)?
+                {
                     program = Some(runs);
                 }
             }

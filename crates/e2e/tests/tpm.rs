@@ -10,6 +10,8 @@ use strongroom_tpm::Tpm;
 
 const BOOT: [u8; 4] = [0, 2, 4, 7];
 const PROGRAM: [u8; 32] = [0x11; 32];
+/// A quote says nothing of the time.
+const NOW: u64 = 0;
 const WHAT: Sealable = Sealable::Share(VaultId([3; 16]));
 const NEXT: [u8; 32] = [0x22; 32];
 const SHARE: [u8; 32] = *b"a share of thirty-two bytes long";
@@ -111,48 +113,48 @@ fn a_quote_speaks_for_one_machine_one_program_and_one_hello() {
     let evidence = |quoted: &strongroom_client::wire::sealing::TpmEvidence| Evidence::Tpm(quoted.clone()).encode();
     let bytes = evidence(&quoted);
     let policy = Policy::of(&bytes, &binding).expect("a policy of the first sight");
-    assert_eq!(policy.appraise(&bytes, &binding), Ok(Claims::Tpm { program: PROGRAM }));
+    assert_eq!(policy.appraise(&bytes, &binding, NOW), Ok(Claims::Tpm { program: PROGRAM }));
     assert_eq!(Policy::decode(&policy.encode()).expect("reads back"), policy);
 
     // An old one, or another channel's.
-    assert_eq!(policy.appraise(&bytes, &[6; 32]), Err(QuoteRefused::Binding.into()));
-    assert_eq!(policy.appraise(&[], &binding), Err(NotAllowed::Missing));
-    assert_eq!(policy.appraise(b"{}", &binding), Err(NotAllowed::Malformed));
+    assert_eq!(policy.appraise(&bytes, &[6; 32], NOW), Err(QuoteRefused::Binding.into()));
+    assert_eq!(policy.appraise(&[], &binding, NOW), Err(NotAllowed::Missing));
+    assert_eq!(policy.appraise(b"{}", &binding, NOW), Err(NotAllowed::Malformed));
     let nitro = Evidence::Nitro { document: Bytes::default() }.encode();
-    assert_eq!(policy.appraise(&nitro, &binding), Err(NotAllowed::OtherKind));
+    assert_eq!(policy.appraise(&nitro, &binding, NOW), Err(NotAllowed::OtherKind));
 
     // What is shown is not what was quoted.
     let mut lies = quoted.clone();
     lies.program = Bytes::from(NEXT);
-    assert_eq!(policy.appraise(&evidence(&lies), &binding), Err(QuoteRefused::Registers.into()));
+    assert_eq!(policy.appraise(&evidence(&lies), &binding, NOW), Err(QuoteRefused::Registers.into()));
     let mut lies = quoted.clone();
     lies.boot.insert(7, Bytes::from([7; 32]));
-    assert_eq!(policy.appraise(&evidence(&lies), &binding), Err(QuoteRefused::Registers.into()));
+    assert_eq!(policy.appraise(&evidence(&lies), &binding, NOW), Err(QuoteRefused::Registers.into()));
     let mut lies = quoted.clone();
     lies.boot.remove(&7);
-    assert_eq!(policy.appraise(&evidence(&lies), &binding), Err(QuoteRefused::Registers.into()));
+    assert_eq!(policy.appraise(&evidence(&lies), &binding, NOW), Err(QuoteRefused::Registers.into()));
     for at in 0..quoted.quote.0.len() {
         let mut lies = quoted.clone();
         lies.quote.0[at] ^= 1;
-        assert_eq!(policy.appraise(&evidence(&lies), &binding), Err(QuoteRefused::Signature.into()), "byte {at}");
+        assert_eq!(policy.appraise(&evidence(&lies), &binding, NOW), Err(QuoteRefused::Signature.into()), "byte {at}");
     }
 
     // An update: not before the member accepts it, and nothing older afterwards.
     let next = evidence(&tpm.quote(&NEXT, &binding).expect("quoted"));
-    assert_eq!(policy.appraise(&next, &binding), Err(NotAllowed::Program { program: NEXT }));
+    assert_eq!(policy.appraise(&next, &binding, NOW), Err(NotAllowed::Program { program: NEXT }));
     let mut accepted = policy.clone();
     accepted.allow_program(NEXT).expect("room");
-    assert!(accepted.appraise(&next, &binding).is_ok() && accepted.appraise(&bytes, &binding).is_ok());
+    assert!(accepted.appraise(&next, &binding, NOW).is_ok() && accepted.appraise(&bytes, &binding, NOW).is_ok());
     assert!(accepted.only_program(NEXT));
-    assert_eq!(accepted.appraise(&bytes, &binding), Err(NotAllowed::Program { program: PROGRAM }));
+    assert_eq!(accepted.appraise(&bytes, &binding, NOW), Err(NotAllowed::Program { program: PROGRAM }));
 
     // A changed boot, and another machine.
     drop(tpm);
     chip.reboot();
     chip.extend(4, [4; 32]);
     let changed = evidence(&open(&chip).quote(&PROGRAM, &binding).expect("quoted"));
-    assert_eq!(policy.appraise(&changed, &binding), Err(NotAllowed::Boot { registers: vec![4] }));
+    assert_eq!(policy.appraise(&changed, &binding, NOW), Err(NotAllowed::Boot { registers: vec![4] }));
     let other = Swtpm::new();
     let other = evidence(&open(&other).quote(&PROGRAM, &binding).expect("quoted"));
-    assert_eq!(policy.appraise(&other, &binding), Err(NotAllowed::OtherMachine));
+    assert_eq!(policy.appraise(&other, &binding, NOW), Err(NotAllowed::OtherMachine));
 }

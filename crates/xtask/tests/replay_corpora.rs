@@ -22,6 +22,7 @@ parsers! {
     strongroom_consumers: private_key otpauth jwt_template mask;
     strongroom_import: detect bitwarden keepass keepass_document chrome firefox safari env request records;
     strongroom_attest: evidence policy;
+    strongroom_nitro: document;
     strongroom_bus: envelope;
 }
 
