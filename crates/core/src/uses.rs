@@ -72,6 +72,7 @@ impl<S: Storage> Vault<S> {
         }
         if let Some(operation) = Operation::of_guest(&body) {
             freshness(operation, Who::Guest, None).ok_or(Refusal::new(Code::NotAllowed))?;
+            self.check_disk(operation, cx)?;
         }
         match body {
             GuestRequest::List {} => self.granted(guest, cx).map(Some),
@@ -109,6 +110,7 @@ impl<S: Storage> Vault<S> {
             _ => return Err(Refusal::new(Code::RequestMalformed).detail("Name either a call or a handle.")),
         };
         let matched = self.match_grants(guest, &call, cx)?;
+        self.check_disk(Operation::of_consumer(call.call.consumer()), cx)?;
         let approval = match (approved, matched.mode) {
             (Some((approval, _)), _) => Some(approval),
             (None, Mode::Always) => None,

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use strongroom_bus::log;
-use strongroom_wire::{Refusal, VaultId};
+use strongroom_wire::{Refusal, VaultId, limits};
 
 use crate::share::{self, Resting};
 
@@ -162,6 +162,11 @@ impl Folders {
         };
         if self.has(vault) {
             return Err(CreateVaultError::Exists);
+        }
+        // What is left is for the vaults that there are.
+        let disk = rustix::fs::statvfs(&self.vaults).map_err(|errno| io(errno.into()))?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < limits::DISK_RESERVE_BYTES {
+            return Err(io(io::ErrorKind::StorageFull.into()));
         }
         share::create(&self.share_path(vault), share).map_err(io)?;
         DirBuilder::new().mode(0o700).create(self.of(vault)).map_err(io)?;
