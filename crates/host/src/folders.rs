@@ -342,7 +342,8 @@ fn lock(data: &Path) -> Result<File, FoldersError> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(FoldersError::InUse { pid: pid_in(&mut file) }),
         Err(error) => return Err(unusable("lock file")(error.into())),
     }
-    write_pid(&mut file).map_err(unusable("lock file"))?;
+    // Only for whoever meets the lock: a disk that is full keeps no vault from being read.
+    let _ = write_pid(&mut file);
     Ok(file)
 }
 

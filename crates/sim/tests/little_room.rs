@@ -1,4 +1,4 @@
-//! A disk that is nearly full: nothing new is taken, and whatever shows, ends or removes something goes on.
+//! A disk that is nearly full, or takes no writes at all: nothing new is taken, and whatever shows, ends or removes something goes on.
 
 use strongroom_sim::home::{api_key, code, get, guest_result, login, reference};
 use strongroom_sim::world::Answer;
@@ -52,4 +52,21 @@ fn a_disk_that_is_nearly_full_takes_nothing_new_and_gives_and_ends_what_there_is
 
     home.memory.mend();
     home.act(&DeviceRequest::ItemAdd(login("New", b"1"))).expect("at once, when there is room again");
+}
+
+#[test]
+fn a_disk_that_takes_no_writes_goes_on_to_be_read_and_locked() {
+    let mut home = Home::new("read-only");
+    let item = home.add(login("Example", b"hunter2"));
+    home.memory.fault(Fault::ReadOnly);
+    for _ in 0..2 {
+        assert_eq!(code(home.act(&DeviceRequest::ItemAdd(login("New", b"1")))), Code::StoreFailed);
+        home.session(&DeviceRequest::ItemShow { item }).expect("shown");
+    }
+    home.lock();
+    home.session(&DeviceRequest::Status {})
+        .expect("a lock that could not be written keeps nothing from being answered");
+    home.memory.mend();
+    home.enter();
+    home.act(&DeviceRequest::ItemAdd(login("New", b"1"))).expect("added");
 }
