@@ -11,6 +11,9 @@ heading 'crashes, seeds and every other suite, long'
 cargo build --quiet --locked --workspace --all-targets
 STORE_CRASH_ROUNDS=1000 KILLS=1000 SEEDS=10000 CROWD_SECS=600 cargo test --locked --workspace
 
+heading 'an upgrade from the commit before'
+scripts/upgrade.sh
+
 heading 'fuzzing, 60 s a target'
 if cargo +nightly fuzz --version >/dev/null 2>&1; then
     for path in fuzz/fuzz_targets/*.rs; do

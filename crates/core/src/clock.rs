@@ -48,14 +48,24 @@ impl Clock {
         self.disagrees(moment)
     }
 
+    /// The time of day, for what other machines compare with their clocks: certificates, one-time codes, tokens. Unlike the vault's
+    /// own time it comes back with a clock that once ran ahead: it is the host's, unless a device said otherwise.
+    pub fn of_day(&self, moment: Moment) -> Timestamp {
+        if self.disagrees(moment) { self.expected(moment) } else { moment.wall }
+    }
+
     /// Whether the host's clock disagrees now with that of the device that unlocked last, counted on; guests are suspended while
     /// it does. A vault whose time once ran ahead does not suspend them for ever: what counts is whether the two agree today.
     pub fn disagrees(&self, moment: Moment) -> bool {
-        let expected = match self.heard {
-            Some((device, at)) => device.0.saturating_add(moment.ticks_ms.saturating_sub(at)),
-            None => self.now(moment).0,
-        };
-        expected.abs_diff(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS
+        self.expected(moment).0.abs_diff(moment.wall.0) > limits::CLOCK_DISAGREEMENT_MS
+    }
+
+    /// What the clock of the device that unlocked last says by now.
+    fn expected(&self, moment: Moment) -> Timestamp {
+        match self.heard {
+            Some((device, at)) => Timestamp(device.0.saturating_add(moment.ticks_ms.saturating_sub(at))),
+            None => self.now(moment),
+        }
     }
 }
 
@@ -91,6 +101,22 @@ mod tests {
         assert!(!clock.hear_device(Timestamp(10_000_000), moment(10_100_000, 0)));
         assert!(clock.hear_device(Timestamp(99_000_000), moment(10_100_000, 0)));
         assert_eq!(clock.now(moment(10_100_000, 5)), Timestamp(99_000_005));
+    }
+
+    #[test]
+    fn the_time_of_day_comes_back_with_a_clock_that_was_ahead_and_is_the_devices_while_they_disagree() {
+        let (day, year) = (1_000_000_000_000, 365 * 24 * 3_600_000);
+        let mut clock = Clock::default();
+        assert!(!clock.hear_device(Timestamp(day), moment(day + 1_000, 0)));
+        assert_eq!(clock.of_day(moment(day + 3_000, 2_000)), Timestamp(day + 3_000), "the host's, where they agree");
+        clock.see(moment(day + year, 3_000));
+        assert_eq!(clock.of_day(moment(day + year, 3_000)), Timestamp(day + 3_000));
+        assert_eq!(clock.of_day(moment(day - year, 4_000)), Timestamp(day + 4_000));
+        assert_eq!(clock.of_day(moment(day + 5_000, 5_000)), Timestamp(day + 5_000));
+        assert!(
+            clock.now(moment(day + 5_000, 5_000)) >= Timestamp(day + year),
+            "the vault's own time does not come back"
+        );
     }
 
     #[test]

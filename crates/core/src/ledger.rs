@@ -85,6 +85,11 @@ impl Ledger {
         self.size
     }
 
+    /// Whether there are events that are not durable yet.
+    pub fn has_grown(&self) -> bool {
+        self.size != self.committed_size
+    }
+
     /// The time of the newest event.
     pub fn last_at(&self) -> Timestamp {
         self.last_at

@@ -125,6 +125,8 @@ pub enum StoreError {
 /// A vault's disk. Files are durable when a call that writes them returns; records and leaves when `commit` does, and they are
 /// written only inside a transaction.
 pub trait Storage {
+    /// Bytes that are free on the disk, for this vault and whatever else lies there.
+    fn room(&mut self) -> Result<u64, StoreError>;
     /// One of the two header files; `None` where it is missing.
     fn read_header(&mut self, copy: HeaderCopy) -> Result<Option<Vec<u8>>, StoreError>;
     /// Replaces one of the two header files.

@@ -25,7 +25,8 @@ impl<S: Storage> Vault<S> {
     /// Makes everything durable that was done since the last call, then hands out what should happen. Where the disk fails,
     /// nothing of it remains, and each answer becomes a refusal.
     pub fn flush(&mut self, cx: &mut Context<'_>) -> Vec<Effect> {
-        if self.settle(cx).is_ok() {
+        let needs_header = self.rests_on_header();
+        if self.settle_all(needs_header, cx).is_ok() {
             self.answer_waiting(cx);
         }
         self.durable = 0;
@@ -38,14 +39,22 @@ impl<S: Storage> Vault<S> {
     /// Makes durable what was done so far, and with it what waits to be handed out. On an error nothing of it remains, and what
     /// waited has become a refusal.
     pub(crate) fn settle(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        self.settle_all(true, cx)
+    }
+
+    fn settle_all(&mut self, needs_header: bool, cx: &mut Context<'_>) -> Result<(), Refusal> {
         if let Err(refusal) = rule!(4, self.commit(), self.commit().or(Ok(()))) {
             self.discard(&refusal);
             return Err(refusal);
         }
-        if let Err(refusal) = self.settle_header(cx) {
+        if let Err(refusal) = self.settle_header(cx)
+            && needs_header
+        {
             // The records are ahead of the header now. The next unlock brings the header up to them.
-            let refusal = Refusal::new(Code::StoreFailed)
-                .detail(format!("{refusal} The vault was locked; unlock it to see what was done."));
+            let refusal = Refusal::new(Code::StoreFailed).detail(format!(
+                "{}. The vault was locked; unlock it to see what was done.",
+                refusal.to_string().trim_end_matches('.')
+            ));
             self.discard(&refusal);
             self.close();
             return Err(refusal);
@@ -56,6 +65,14 @@ impl<S: Storage> Vault<S> {
             open.running.retain(|_, running| !running.written);
         }
         Ok(())
+    }
+
+    /// Whether something that waits rests on the header: records that it keeps up with, or the roster. Else there is nothing to write
+    /// but that a factor was right or the vault was locked, which is tried again with the next settlement: a disk that takes no
+    /// writes goes on to be read.
+    fn rests_on_header(&self) -> bool {
+        let enrolled = self.header.as_ref().is_some_and(|header| !Arc::ptr_eq(&header.roster, &header.settled));
+        enrolled || self.open.as_ref().is_some_and(|open| open.ledger.has_grown())
     }
 
     /// Chain files first: a blob whose key is on the disk while its change is not is only a blob too many, the other way round

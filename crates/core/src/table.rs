@@ -276,6 +276,68 @@ impl Operation {
         }
     }
 
+    /// Whether it adds something, and is refused while the disk has no more than its reserve. What shows, ends, refuses or removes
+    /// something goes on: the little that it writes is what the reserve is for.
+    pub fn needs_room(self) -> bool {
+        match self {
+            Self::Create
+            | Self::Rescue
+            | Self::ItemAdd
+            | Self::ItemEdit
+            | Self::ItemRestore
+            | Self::ItemImport
+            | Self::GuestAdd
+            | Self::GuestResume
+            | Self::GrantAdd
+            | Self::ApprovalAllow
+            | Self::UseHttp
+            | Self::UseSign
+            | Self::UseTotp
+            | Self::UseCrypt
+            | Self::SlotAdd
+            | Self::SlotReplace
+            | Self::PhraseRenew
+            | Self::DeviceAdd
+            | Self::ConfigSet
+            | Self::UpdateAccept
+            | Self::UnattendedOn
+            | Self::GuestRequestGrant => true,
+            Self::Status
+            | Self::Challenge
+            | Self::SlotList
+            | Self::Unlock
+            | Self::LogConfirm
+            | Self::SessionBegin
+            | Self::SessionEnd
+            | Self::Lock
+            | Self::ItemList
+            | Self::ItemShow
+            | Self::ItemHistory
+            | Self::ItemRemove
+            | Self::GuestList
+            | Self::GuestSuspend
+            | Self::GuestRevoke
+            | Self::GrantList
+            | Self::GrantRevoke
+            | Self::ApprovalList
+            | Self::ApprovalRefuse
+            | Self::DeliverClipboard
+            | Self::DeliverExec
+            | Self::DeliverExport
+            | Self::AuditRead
+            | Self::AuditCheckpoint
+            | Self::SlotRemove
+            | Self::DeviceList
+            | Self::DeviceRevoke
+            | Self::ConfigShow
+            | Self::UnattendedOff
+            | Self::VaultDelete
+            | Self::CredentialConfirm
+            | Self::GuestListGranted
+            | Self::GuestPoll => false,
+        }
+    }
+
     /// The operation of a guest's request.
     pub fn of_guest(request: &GuestRequest) -> Option<Self> {
         Some(match request {

@@ -72,6 +72,7 @@ impl<S: Storage> Vault<S> {
         }
         if let Some(operation) = Operation::of_guest(&body) {
             freshness(operation, Who::Guest, None).ok_or(Refusal::new(Code::NotAllowed))?;
+            self.check_disk(operation, cx)?;
         }
         match body {
             GuestRequest::List {} => self.granted(guest, cx).map(Some),
@@ -109,6 +110,7 @@ impl<S: Storage> Vault<S> {
             _ => return Err(Refusal::new(Code::RequestMalformed).detail("Name either a call or a handle.")),
         };
         let matched = self.match_grants(guest, &call, cx)?;
+        self.check_disk(Operation::of_consumer(call.call.consumer()), cx)?;
         let approval = match (approved, matched.mode) {
             (Some((approval, _)), _) => Some(approval),
             (None, Mode::Always) => None,
@@ -161,7 +163,7 @@ impl<S: Storage> Vault<S> {
         let item = self.live_item(call.reference.item).map_err(|_| unknown())?;
         let field = self.field(&call.reference).map_err(|_| unknown())?;
         freshness(Operation::of_consumer(consumer), Who::Guest, Some(field.class)).ok_or_else(unknown)?;
-        let scoped = self.in_scope(call, &item, grants, now)?;
+        let scoped = self.in_scope(call, &item, grants, self.clock.of_day(cx.moment))?;
         let mut matched = scoped.into_matched(item, field)?;
         // What was derived under a grant is counted under it too.
         for (id, grant) in all.iter() {
@@ -362,7 +364,7 @@ impl<S: Storage> Vault<S> {
         contents: Option<&Contents>,
         cx: &mut Context<'_>,
     ) -> Result<UseResult, Refusal> {
-        let now = self.now(cx);
+        let now = self.clock.of_day(cx.moment);
         let for_guest = matches!(peer, Peer::Guest(_));
         let key = || matched.item.policy.key.ok_or(Refusal::new(Code::PolicyMissing));
         match call {
@@ -507,7 +509,7 @@ impl<S: Storage> Vault<S> {
         match &call.call {
             Call::Sign(sign) => {
                 let key = item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?;
-                check_template(sign, key, None, false, self.now(cx))?;
+                check_template(sign, key, None, false, self.clock.of_day(cx.moment))?;
             }
             Call::Crypt(crypt) => check_crypt(crypt, item.policy.key.ok_or(Refusal::new(Code::PolicyMissing))?)?,
             Call::Http(_) | Call::Totp(_) => {}

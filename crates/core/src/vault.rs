@@ -164,6 +164,8 @@ pub struct Vault<S> {
     pub(crate) unattended_refusal: Option<Code>,
     /// Whether a guest that found the vault locked was told of, since the lock.
     pub(crate) told_locked: bool,
+    /// When the disk was asked last and had room for something new, in ticks.
+    pub(crate) had_room: Option<u64>,
     /// The number of the next exchange. None comes twice, so that the end of one from before a lock is nobody else's.
     pub(crate) next_run: u64,
 }
@@ -298,6 +300,7 @@ impl<S: Storage> Vault<S> {
             asked: None,
             unattended_refusal: None,
             told_locked: false,
+            had_room: None,
             next_run: 1,
         }
     }
@@ -403,6 +406,7 @@ impl<S: Storage> Vault<S> {
             Peer::Device(device) => device,
             Peer::Founder(sign_public) => {
                 freshness(operation, Who::Founder, None).ok_or(Refusal::new(Code::VaultNotCreated))?;
+                self.check_disk(operation, cx)?;
                 return match body {
                     DeviceRequest::Create(create) => self.create(*create, &sign_public, cx).map(Some),
                     DeviceRequest::Rescue(rescue) => self.rescue(rescue, cx).map(Some),
@@ -430,6 +434,8 @@ impl<S: Storage> Vault<S> {
             Refusal::new(class.map_or(Code::NotAllowed, |_| Code::ClassRefused))
                 .rule(format!("{} on class {class:?} by a device", operation.as_str()))
         })?;
+        // Before the factor: to count that is a write, too.
+        self.check_disk(operation, cx)?;
         self.check_freshness(device, needed, operation, &request, cx)?;
         if let DeviceRequest::Unlock(unlock) = &body {
             return self.unlock(device, unlock, cx).map(Some);
@@ -438,6 +444,26 @@ impl<S: Storage> Vault<S> {
             return self.present(device, body, &request, cx).map(Some);
         }
         self.in_transaction(cx, |vault, cx| vault.device_act(device, body, &request, None, cx))
+    }
+
+    /// Refuses what adds something while the disk has no more than its reserve: that is for what reads, ends and removes.
+    pub(crate) fn check_disk(&mut self, operation: Operation, cx: &Context<'_>) -> Result<(), Refusal> {
+        if !operation.needs_room() {
+            return Ok(());
+        }
+        let ticks = cx.moment.ticks_ms;
+        if self.had_room.is_some_and(|asked| ticks.saturating_sub(asked) < limits::DISK_ASKED_EVERY_MS) {
+            return Ok(());
+        }
+        // A disk that cannot say is left to refuse the write itself.
+        if self.disk.room().map_or(true, |bytes| bytes >= limits::DISK_RESERVE_BYTES) {
+            self.had_room = Some(ticks);
+            return Ok(());
+        }
+        Err(Refusal::new(Code::DiskFull).detail(format!(
+            "The disk has less than {} MiB left, which are kept for reading, locking, revoking and removing.",
+            limits::DISK_RESERVE_BYTES >> 20
+        )))
     }
 
     /// Fresh authentication, session, state: whatever `needed` asks of the request.

@@ -3,11 +3,12 @@
 //! In reading order: `programs` (where the built programs are), `place` (one machine: folders, server, transcript), `run` (one
 //! command), `api` (an HTTPS server that wants a key and echoes it), `processes` (killing and looking into them), `search`
 //! (finding a secret in whatever encoding it hides), `canaries` (secrets to look for), `mcp` (an
-//! agent), `members` (many at once), `swtpm` (a machine's TPM).
+//! agent), `members` (many at once), `crowd` (many under load), `swtpm` (a machine's TPM).
 #![forbid(unsafe_code)]
 
 pub mod api;
 pub mod canaries;
+pub mod crowd;
 pub mod mcp;
 pub mod members;
 pub mod place;

@@ -84,6 +84,14 @@ impl Place {
         Some(place)
     }
 
+    /// With copies of the programs, which can be replaced.
+    #[must_use]
+    pub fn with_own_programs() -> Self {
+        let mut place = Self::new();
+        place.programs = place.programs.install(&place.path("bin"));
+        place
+    }
+
     /// A program, started as the user of this machine, with nothing in its environment.
     #[must_use]
     pub fn program(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {

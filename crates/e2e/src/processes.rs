@@ -47,6 +47,14 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// Whether there is such a process, and it has not ended.
+#[must_use]
+pub fn runs(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // pid (name) state …
+    stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().next()).is_some_and(|state| state != "Z")
+}
+
 /// The children of a process, each with its name and its command line.
 #[must_use]
 pub fn children(parent: u32) -> Vec<(u32, String)> {

@@ -1,6 +1,7 @@
 //! Where the programs are that the tests run.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 /// The two programs, as `cargo build` leaves them: in the folder above a test, or beside a program.
 #[derive(Clone, Debug)]
@@ -30,5 +31,49 @@ impl Programs {
             );
         }
         programs
+    }
+
+    /// Those of a folder that somebody else built into.
+    ///
+    /// # Panics
+    /// When they are not there.
+    #[must_use]
+    pub fn of(folder: &Path) -> Self {
+        let programs = Self { strongroom: folder.join("strongroom"), vault: folder.join("strongroom-vault") };
+        assert!(programs.strongroom.is_file() && programs.vault.is_file(), "no programs in {}", folder.display());
+        programs
+    }
+
+    /// Installs them in a folder, as a package does: each is written beside its place and put there by a rename, so that what runs
+    /// goes on with what it had.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    #[must_use]
+    pub fn install(&self, folder: &Path) -> Self {
+        fs::create_dir_all(folder).expect("a folder for the programs");
+        let put = |program: &Path| {
+            let place = folder.join(program.file_name().expect("a name"));
+            let next = place.with_extension("next");
+            fs::copy(program, &next).expect("copied");
+            fs::rename(next, &place).expect("installed");
+            place
+        };
+        let tpm = self.vault.with_file_name("strongroom-tpm");
+        if tpm.is_file() {
+            let _ = put(&tpm);
+        }
+        Self { strongroom: put(&self.strongroom), vault: put(&self.vault) }
+    }
+
+    /// Puts another vault program in the place of the installed one: the same code, and another measurement.
+    ///
+    /// # Panics
+    /// When it cannot be written.
+    pub fn install_another_vault_program(&self) {
+        let next = self.vault.with_extension("next");
+        fs::copy(&self.vault, &next).expect("copied");
+        crate::Place::append(&next, b"the next release");
+        fs::rename(next, &self.vault).expect("installed");
     }
 }

@@ -190,36 +190,10 @@ fn a_device_refuses_a_machine_that_is_not_the_one_it_knows() {
     place.say("status").refused(1, "share_missing");
 }
 
-/// Puts another vault program in the place of the installed one: the same code, and another measurement.
-fn install_another(place: &Place) {
-    let program = &place.programs.vault;
-    let mut bytes = fs::read(program).expect("a program");
-    bytes.extend_from_slice(b"the next release");
-    let next = program.with_extension("next");
-    fs::write(&next, bytes).expect("written");
-    fs::set_permissions(&next, fs::metadata(program).expect("there").permissions()).expect("executable");
-    fs::rename(&next, program).expect("installed");
-}
-
-/// A machine with copies of the programs, which can be replaced.
-fn with_own_programs() -> Place {
-    let mut place = Place::new();
-    let bin = place.path("bin");
-    fs::create_dir(&bin).expect("a folder");
-    let beside = place.programs.vault.with_file_name("strongroom-tpm");
-    fs::copy(beside, bin.join("strongroom-tpm")).expect("copied");
-    for program in [&mut place.programs.strongroom, &mut place.programs.vault] {
-        let copy = bin.join(program.file_name().expect("a name"));
-        fs::copy(&*program, &copy).expect("copied");
-        *program = copy;
-    }
-    place
-}
-
 #[test]
 fn another_vault_program_gets_the_vault_once_its_member_agrees() {
     let chip = Swtpm::new();
-    let mut place = with_own_programs();
+    let mut place = Place::with_own_programs();
     serve(&mut place, &chip);
     place.create();
     place.say("item add note Kept --stdin").stdin("a note").ok();
@@ -227,7 +201,7 @@ fn another_vault_program_gets_the_vault_once_its_member_agrees() {
     let first = first["tpm"]["programs"][0].as_str().expect("a program").to_owned();
     assert!(place.say("vault update --yes").ok().contains("Nothing to agree to"));
 
-    install_another(&place);
+    place.programs.install_another_vault_program();
     place.stop();
     serve(&mut place, &chip);
     // Nothing changes before the member agrees: the program before goes on.
@@ -258,12 +232,12 @@ fn another_vault_program_gets_the_vault_once_its_member_agrees() {
 #[test]
 fn a_program_that_was_changed_on_the_disk_gets_no_share() {
     let chip = Swtpm::new();
-    let mut place = with_own_programs();
+    let mut place = Place::with_own_programs();
     serve(&mut place, &chip);
     place.create();
     place.stop();
     // Changed in both places, by somebody who has the disk: neither is what the share was sealed to.
-    install_another(&place);
+    place.programs.install_another_vault_program();
     for kept in fs::read_dir(place.path("data/programs")).expect("programs").flatten() {
         fs::copy(&place.programs.vault, kept.path()).expect("changed");
     }

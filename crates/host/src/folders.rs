@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, FlockOperation, Gid, Mode, OFlags, Uid};
 use strongroom_bus::log;
-use strongroom_wire::{Refusal, VaultId};
+use strongroom_wire::{Refusal, VaultId, limits};
 
 use crate::share::{self, Resting};
 
@@ -180,6 +180,11 @@ impl Folders {
         };
         if self.has(vault) {
             return Err(CreateVaultError::Exists);
+        }
+        // What is left is for the vaults that there are.
+        let disk = rustix::fs::statvfs(&self.vaults).map_err(|errno| io(errno.into()))?;
+        if disk.f_bavail.saturating_mul(disk.f_frsize) < limits::DISK_RESERVE_BYTES {
+            return Err(io(io::ErrorKind::StorageFull.into()));
         }
         share::create(&self.share_path(vault), share).map_err(io)?;
         DirBuilder::new().mode(0o700).create(self.of(vault)).map_err(io)?;
@@ -360,7 +365,8 @@ fn lock(data: &Path) -> Result<File, FoldersError> {
         Err(rustix::io::Errno::WOULDBLOCK) => return Err(FoldersError::InUse { pid: pid_in(&mut file) }),
         Err(error) => return Err(unusable("lock file")(error.into())),
     }
-    write_pid(&mut file).map_err(unusable("lock file"))?;
+    // Only for whoever meets the lock: a disk that is full keeps no vault from being read.
+    let _ = write_pid(&mut file);
     Ok(file)
 }
 

@@ -278,7 +278,7 @@ const FILES: &[Call] = &[
     always(libc::SYS_openat, "store opens database, log, headers, attachments"),
     always(libc::SYS_newfstatat, "store asks whether a file is there"),
     always(libc::SYS_statx, "the standard library's metadata"),
-    always(libc::SYS_fstatfs, "store asks for room before a write"),
+    always(libc::SYS_fstatfs, "store asks how much room is left, before something new is taken"),
     always(libc::SYS_faccessat, "SQLite asks whether a log is there"),
     always(libc::SYS_faccessat2, "the same on newer C libraries"),
     always(libc::SYS_pread64, "SQLite reads pages"),

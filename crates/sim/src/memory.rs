@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use strongroom_core::records::{HeaderCopy, Storage, StoreError, Table};
 use strongroom_crypto::secret::DatabaseKey;
-use strongroom_wire::DeviceId;
+use strongroom_wire::{DeviceId, limits};
 
 /// A handle on a disk.
 #[derive(Clone, Default)]
@@ -30,6 +30,8 @@ pub enum Fault {
     Reads,
     /// Everything is read-only.
     ReadOnly,
+    /// There is room for what ends or removes something, and for nothing new.
+    LittleRoom,
 }
 
 /// The files and the database, as the host could copy them.
@@ -371,6 +373,16 @@ fn place(copy: HeaderCopy) -> usize {
 }
 
 impl Storage for Memory {
+    fn room(&mut self) -> Result<u64, StoreError> {
+        let disk = &mut *self.disk_mut();
+        disk.alive()?;
+        if disk.has(Fault::LittleRoom) {
+            disk.met("little room");
+            return Ok(limits::DISK_RESERVE_BYTES - 1);
+        }
+        Ok(limits::DISK_RESERVE_BYTES)
+    }
+
     fn read_header(&mut self, copy: HeaderCopy) -> Result<Option<Vec<u8>>, StoreError> {
         self.disk().alive()?;
         Ok(self.disk().files.headers[place(copy)].clone())

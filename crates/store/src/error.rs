@@ -50,8 +50,14 @@ pub(crate) fn sqlite_error(error: &rusqlite::Error) -> StoreError {
         // other plain error is left.
         ErrorCode::Unknown if code.extended_code == SQLITE_ERROR => damaged("a page does not authenticate"),
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => failed("another program has the database open"),
+        // Most of all a disk that was turned read-only under an open file.
+        _ if WRITE_ERRORS.contains(&code.extended_code) => {
+            StoreError::Failed(format!("it refuses to write (SQLite reports code {})", code.extended_code))
+        }
         _ => StoreError::Failed(format!("SQLite reports code {}", code.extended_code)),
     }
 }
 
 const SQLITE_ERROR: i32 = 1;
+/// `SQLITE_IOERR_WRITE`, `_FSYNC`, `_DIR_FSYNC`, `_TRUNCATE`, `_DELETE`, and `_LOCK`, which is taken to write.
+const WRITE_ERRORS: [i32; 6] = [778, 1_034, 1_290, 1_546, 2_570, 3_850];

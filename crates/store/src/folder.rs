@@ -51,6 +51,12 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Bytes that are free on its file system, without those that are kept for root.
+    pub(crate) fn room(&self) -> Result<u64, StoreError> {
+        let found = rustix::fs::fstatvfs(&self.dir).map_err(|errno| read_error("the folder's disk", errno))?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
+
     /// The path of a file in it, for SQLite.
     pub(crate) fn path_of(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -74,6 +74,10 @@ impl FileStore {
 }
 
 impl Storage for FileStore {
+    fn room(&mut self) -> Result<u64, StoreError> {
+        self.folder.room()
+    }
+
     fn read_header(&mut self, copy: HeaderCopy) -> Result<Option<Vec<u8>>, StoreError> {
         self.folder.read_header(copy)
     }

@@ -58,7 +58,10 @@ fn child_process() {
     match role.as_str() {
         "full" => on_a_full_disk(&folder, &[StoreError::Full]),
         // SQLite has no code of its own for this limit: 778 is its failure to write.
-        "limited" => on_a_full_disk(&folder, &[StoreError::Full, StoreError::Failed("SQLite reports code 778".into())]),
+        "limited" => on_a_full_disk(
+            &folder,
+            &[StoreError::Full, StoreError::Failed("it refuses to write (SQLite reports code 778)".into())],
+        ),
         _ => on_a_read_only_disk(&folder),
     }
     println!("child is done");

@@ -631,7 +631,7 @@ fn job(run: HttpRun, meter: Arc<Meter>, started: std::time::Instant) -> HttpJob 
         meter,
         for_guest: matches!(run.peer, Peer::Guest(_)),
         secret: Box::new(move || secret.open()),
-        now: Box::new(move || clock.now(moment(started))),
+        now: Box::new(move || clock.of_day(moment(started))),
     }
 }
 

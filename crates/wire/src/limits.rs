@@ -130,6 +130,10 @@ pub const REQUESTS_PER_CHANNEL_MAX: usize = 64;
 /// Tunnels that one vault process keeps open.
 pub const TUNNELS_MAX: usize = 256;
 
+/// Bytes that stay free on the disk: with less left, a vault takes nothing new, and what ends or removes something goes on.
+pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// Milliseconds for which a vault goes by the room that its disk had.
+pub const DISK_ASKED_EVERY_MS: u64 = 1_000;
 /// Bytes of a header file.
 pub const HEADER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a credential blob.
@@ -147,3 +151,5 @@ const _: () = assert!(CRYPT_BYTES_MAX * 4 / 3 + 64 * 1024 <= FRAME_BYTES_MAX);
 const _: () = assert!(ITEM_BYTES_MAX * 4 / 3 + 2 * ITEM_LABELS_BYTES_MAX + ITEM_FIELDS_MAX * 512 <= FRAME_BYTES_MAX);
 const _: () = assert!(CREDENTIAL_BYTES_MAX * 4 / 3 + ITEM_BYTES_MAX < FRAME_BYTES_MAX);
 const _: () = assert!(CHUNK_BYTES_MAX < FRAME_BYTES_MAX);
+// What one request writes, while the room that there was is gone by: a header, its copy beside it, and a frame's worth of records.
+const _: () = assert!(2 * HEADER_BYTES_MAX as u64 + 2 * FRAME_BYTES_MAX as u64 <= DISK_RESERVE_BYTES);

@@ -154,6 +154,7 @@ const FAULTS: &[&str] = &[
     "full file",
     "full commit",
     "full record",
+    "little room",
     "failing reads",
     "crash before header",
     "crash after header",

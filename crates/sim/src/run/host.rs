@@ -30,8 +30,15 @@ impl Sim {
         if self.world.memory.is_faulty() {
             return Ok(());
         }
-        let faults =
-            [Fault::FullCommit, Fault::FullRecord, Fault::TakeBack, Fault::FullFile, Fault::Reads, Fault::ReadOnly];
+        let faults = [
+            Fault::FullCommit,
+            Fault::FullRecord,
+            Fault::TakeBack,
+            Fault::FullFile,
+            Fault::LittleRoom,
+            Fault::Reads,
+            Fault::ReadOnly,
+        ];
         let fault = *self.world.rng.pick(&faults).unwrap_or(&Fault::FullCommit);
         self.world.memory.fault(fault);
         self.mend_in = 2 + u32::try_from(self.world.rng.below(4)).unwrap_or(0);
