@@ -67,7 +67,7 @@ async fn new_vault<B: Bus>(relay: &Arc<Relay<B>>, uid: u32) -> Result<VaultId, R
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).map_err(|_| Code::HostFailed)?;
     let vault = VaultId(id);
     let (inbound, mut answers) = Inbound::new(None);
-    let route = relay.route(vault, inbound);
+    let route = relay.route(vault, inbound)?;
     let envelope = to_vault(vault, route.connection, Kind::Create);
     relay.bus.publish(envelope).await.map_err(|_| Code::HostFailed)?;
     match first_answer(&mut answers).await?.kind {
@@ -89,7 +89,10 @@ async fn first_answer(answers: &mut mpsc::Receiver<Arc<Envelope>>) -> Result<Arc
 async fn channel<B: Bus>(relay: &Arc<Relay<B>>, reader: &mut Reader<OwnedReadHalf>, outbox: &Outbox, vault: VaultId) {
     let window = Arc::new(Window::new());
     let (inbound, mut answers) = Inbound::new(Some((outbox.clone(), Arc::clone(&window))));
-    let route = relay.route(vault, inbound);
+    let route = match relay.route(vault, inbound) {
+        Ok(route) => route,
+        Err(refusal) => return refuse(outbox, refusal),
+    };
     let open = to_vault(vault, route.connection, Kind::Open);
     let accepted = match relay.bus.publish(open).await {
         Ok(()) => first_answer(&mut answers).await,
