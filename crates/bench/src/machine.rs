@@ -101,7 +101,8 @@ pub(crate) fn import(profile: &Profile, count: usize) -> Outcome<()> {
     Ok(())
 }
 
-fn login(number: usize) -> Outcome<ItemDraft> {
+/// An ordinary login.
+pub(crate) fn login(number: usize) -> Outcome<ItemDraft> {
     let field = |name: &str, class, value: String| {
         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(FieldDraft {
             name: FieldName::parse(name)?,

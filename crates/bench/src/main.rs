@@ -3,7 +3,8 @@
 //! What is measured end to end runs the release programs, through the client, as a device and a gateway do. In reading order:
 //! `figure` (a line of the result), `times`, `machine` (a server with a vault), `bare` and `floor_program` (the floors),
 //! `crowd` (many vaults: memory, cold start), `commands` (unlock, the command, server start), `uses` (sign and http), `api`
-//! (what `use http` calls), `writes` (durable writes and the log), `lists`, `peer` (rusty_vault).
+//! (what `use http` calls), `writes` (durable writes and the log), `lists`, `neighbours` (what quiet vaults notice of noisy ones),
+//! `peer` (rusty_vault).
 //!
 //! Arguments name parts to be measured alone (`strongroom-bench uses`). `VAULTS=…` is the number of vaults of `crowd`, 1,000 where
 //! nothing is said; `RUSTY_VAULT=PATH` the peer's program.
@@ -26,6 +27,8 @@ mod uses;
 mod lists;
 mod writes;
 
+mod neighbours;
+
 mod peer;
 
 use std::error::Error;
@@ -36,7 +39,7 @@ use figure::Figure;
 use machine::Machine;
 
 /// What can be asked for by itself, as arguments.
-const PARTS: &[&str] = &["crowd", "commands", "uses", "writes", "lists"];
+const PARTS: &[&str] = &["crowd", "commands", "uses", "writes", "lists", "neighbours"];
 
 /// What a measurement gives; whatever goes wrong ends the bench.
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -64,6 +67,9 @@ fn run() -> Outcome<()> {
     let mut figures = Vec::new();
     if wanted("crowd") {
         figures.extend(said(crowd::figures(vaults))?);
+    }
+    if wanted("neighbours") {
+        figures.extend(said(neighbours::figures())?);
     }
     let peer = peer::measure(std::env::var_os("RUSTY_VAULT").map(PathBuf::from).as_deref())?;
     let mut machine = Machine::start()?;

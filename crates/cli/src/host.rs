@@ -104,11 +104,12 @@ fn shown(status: &HostStatus) -> String {
     line(
         "since start",
         format!(
-            "{} started ({} on average), {} crashed, {} evicted",
+            "{} started ({} on average), {} crashed, {} evicted, {} held back",
             counted.started,
             milliseconds(counted.start_us, counted.started),
             counted.crashed,
-            counted.evicted
+            counted.evicted,
+            counted.held_back
         ),
     );
     if let Some(bytes) = status.memory_available_bytes {
@@ -121,7 +122,12 @@ fn shown(status: &HostStatus) -> String {
         vec![
             vault.vault.to_string(),
             vault.life.as_str().to_owned(),
-            if vault.busy { "busy" } else { "" }.to_owned(),
+            match (vault.held_back, vault.busy) {
+                (true, _) => "held back",
+                (false, true) => "busy",
+                (false, false) => "",
+            }
+            .to_owned(),
             vault.channels.to_string(),
             vault.pid.to_string(),
             human::duration(vault.since_secs),
@@ -157,12 +163,15 @@ fn metrics(status: &HostStatus) -> String {
     metric("vault_processes", "gauge", "Vault processes by state.", &lives);
     let busy = status.running.iter().filter(|vault| vault.busy).count() as u64;
     metric("vault_processes_busy", "gauge", "Vault processes with a request or an approval under way.", &one(busy));
+    let held = status.running.iter().filter(|vault| vault.held_back).count() as u64;
+    metric("vault_processes_held_back", "gauge", "Vault processes that take more than their part.", &one(held));
     let channels = status.running.iter().map(|vault| vault.channels).sum();
     metric("channels", "gauge", "Channels of devices and guests.", &one(channels));
     let counted = &status.counters;
     metric("vault_starts_total", "counter", "Vault processes that were started.", &one(counted.started));
     metric("vault_crashes_total", "counter", "Vault processes that crashed.", &one(counted.crashed));
     metric("vault_evictions_total", "counter", "Vault processes that left to make room.", &one(counted.evicted));
+    metric("vault_holds_total", "counter", "Times that a vault was held back.", &one(counted.held_back));
     let seconds = format!("{}.{:06}", counted.start_us / 1_000_000, counted.start_us % 1_000_000);
     metric(
         "vault_start_seconds_total",
@@ -196,6 +205,7 @@ mod tests {
             vault: VaultId([7; 16]),
             life,
             busy: life == Life::Unlocked,
+            held_back: life == Life::Locked,
             channels: 2,
             pid: 9,
             since_secs: 61,
@@ -208,7 +218,7 @@ mod tests {
             isolation: Some(IsolationStatus { level: "spaces".into(), missing: vec!["own_user".into()] }),
             vaults: 5,
             memory_available_bytes: Some(3 << 20),
-            counters: Counters { started: 2, crashed: 1, evicted: 0, start_us: 9_000 },
+            counters: Counters { started: 2, crashed: 1, evicted: 0, held_back: 6, start_us: 9_000 },
             running: vec![vault(Life::Locked), vault(Life::Unlocked)],
         }
     }
@@ -220,6 +230,8 @@ mod tests {
             "strongroom_vaults 5",
             "strongroom_vault_processes{state=\"locked\"} 1",
             "strongroom_vault_processes{state=\"draining\"} 0",
+            "strongroom_vault_processes_held_back 1",
+            "strongroom_vault_holds_total 6",
             "strongroom_channels 4",
             "strongroom_vault_start_seconds_total 0.009000",
             "strongroom_isolation_missing 1",
@@ -240,7 +252,7 @@ mod tests {
     fn a_status_is_shown_in_words() {
         let text = shown(&status());
         assert!(text.contains("spaces; missing: own_user"), "{text}");
-        assert!(text.contains("2 started (4.5 ms on average), 1 crashed, 0 evicted"), "{text}");
-        assert!(text.contains("unlocked"), "{text}");
+        assert!(text.contains("2 started (4.5 ms on average), 1 crashed, 0 evicted, 6 held back"), "{text}");
+        assert!(text.contains("unlocked") && text.contains("held back"), "{text}");
     }
 }

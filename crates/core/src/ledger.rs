@@ -436,6 +436,10 @@ fn unreadable() -> Refusal {
 impl From<StoreError> for Refusal {
     fn from(error: StoreError) -> Self {
         let code = match error {
+            StoreError::OverQuota => {
+                return Self::new(Code::TooMany)
+                    .detail("The vault holds as much as a vault may; nothing was changed. Purge items to make room.");
+            }
             StoreError::Full => Code::DiskFull,
             StoreError::Missing | StoreError::Damaged(_) | StoreError::TooNew { .. } => Code::StoreRefused,
             StoreError::ReadOnly | StoreError::Failed(_) => Code::StoreFailed,

@@ -100,6 +100,9 @@ pub enum StoreError {
     /// There is no room.
     #[error("the disk is full")]
     Full,
+    /// The vault holds as many bytes of values as a vault may.
+    #[error("the vault holds as much as it may")]
+    OverQuota,
     /// The file cannot be written.
     #[error("the vault's files are read-only")]
     ReadOnly,

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -34,6 +35,8 @@ pub struct HostConfig {
     pub restart: RestartPolicy,
     /// When an idle vault process leaves.
     pub memory: MemoryPolicy,
+    /// When a vault that works much is held back.
+    pub load: LoadPolicy,
     /// Answers for names that are not asked of the system's resolver; for tests.
     #[cfg(feature = "danger")]
     pub danger_addresses: std::collections::HashMap<String, Vec<std::net::IpAddr>>,
@@ -55,6 +58,7 @@ impl HostConfig {
             stop_grace: Duration::from_secs(5),
             restart: RestartPolicy::default(),
             memory: MemoryPolicy::default(),
+            load: LoadPolicy::default(),
             #[cfg(feature = "danger")]
             danger_addresses: std::collections::HashMap::new(),
         }
@@ -171,6 +175,48 @@ impl Default for MemoryPolicy {
             processes_max: 10_000,
             reserve_bytes: 512 << 20,
             look_every: Duration::from_secs(1),
+        }
+    }
+}
+
+/// When a vault that takes more than its part of the processors, while somebody else uses a vault, is held back: it takes turns with
+/// others like it, for which one half of the processors is there.
+#[derive(Clone, Copy, Debug)]
+pub struct LoadPolicy {
+    /// How often that is looked at.
+    pub look_every: Duration,
+    /// Looks in a row at which it took too much until it is held back.
+    pub looks_until_held: u32,
+    /// Looks in a row at which it wanted little until it is let go.
+    pub looks_until_let_go: u32,
+    /// Processors of this machine.
+    pub processors: f64,
+    /// The part of one processor that is never too much, however many others are at work.
+    pub part_min: f64,
+    /// How long somebody counts as using a vault after the last message, where nobody stays connected.
+    pub neighbour: Duration,
+    /// How long a turn is.
+    pub turn: Duration,
+}
+
+impl LoadPolicy {
+    /// Processors for those that are held back.
+    pub(crate) fn places(&self) -> f64 {
+        self.processors / 2.0
+    }
+}
+
+impl Default for LoadPolicy {
+    fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            look_every: Duration::from_secs(1),
+            looks_until_held: 2,
+            looks_until_let_go: 3,
+            processors: f64::from(u32::try_from(processors).unwrap_or(u32::MAX)),
+            part_min: 0.02,
+            neighbour: Duration::from_secs(30),
+            turn: Duration::from_millis(10),
         }
     }
 }

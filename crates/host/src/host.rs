@@ -61,7 +61,7 @@ pub struct Host {
     connections: Arc<Connections>,
     keeper: Keeper,
     /// What runs for as long as it does.
-    beside: [AbortHandle; 2],
+    beside: [AbortHandle; 3],
 }
 
 impl Drop for Host {
@@ -113,7 +113,7 @@ impl Host {
             // Vaults are served all the same.
             log::warn("operators_cannot_ask", &[("kind", &error.kind())]);
         });
-        let (operators, room) = (
+        let (operators, room, load) = (
             tokio::spawn(async move {
                 if let Ok(listener) = listener {
                     control::serve(listener, status).await;
@@ -122,6 +122,10 @@ impl Host {
             tokio::spawn({
                 let (lives, policy) = (Arc::clone(&lives), config.memory);
                 async move { lives.keep_within(policy).await }
+            }),
+            tokio::spawn({
+                let (lives, policy) = (Arc::clone(&lives), config.load);
+                async move { lives.share_out(policy).await }
             }),
         );
         let to_vault = bus.subscribe(Filter::every(Topic::ToVault)).await?;
@@ -138,7 +142,7 @@ impl Host {
             stop: stopped,
         };
         let routing = tokio::spawn(Router::new(Arc::new(shared), count).run(to_vault));
-        let beside = [operators.abort_handle(), room.abort_handle()];
+        let beside = [operators.abort_handle(), room.abort_handle(), load.abort_handle()];
         Ok(Self { stop, routing, connections, keeper, beside })
     }
 

@@ -1,6 +1,7 @@
 //! What each vault's process is doing: for the operator, and for whoever needs its memory.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -11,7 +12,8 @@ use strongroom_wire::operate::{Counters, Life, VaultLife};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::config::MemoryPolicy;
+use crate::config::{LoadPolicy, MemoryPolicy};
+use crate::load::{self, Load, Turns};
 
 /// Every vault that has a process, or is not to have one for a while.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ struct Count {
     started: AtomicU64,
     crashed: AtomicU64,
     evicted: AtomicU64,
+    held_back: AtomicU64,
     start_us: AtomicU64,
 }
 
@@ -37,6 +40,7 @@ struct Entry {
     since: Instant,
     used: Instant,
     evict: Arc<Notify>,
+    load: Load,
 }
 
 impl Lives {
@@ -52,6 +56,7 @@ impl Lives {
             since: now,
             used: now,
             evict: Arc::clone(&evict),
+            load: Load::new(now),
         };
         self.lock().insert(vault, entry);
         Place { lives: Arc::clone(self), vault, evict }
@@ -65,6 +70,7 @@ impl Lives {
             vault: *vault,
             life: entry.life,
             busy: entry.busy,
+            held_back: entry.load.is_held(),
             channels: entry.channels as u64,
             pid: entry.pid,
             since_secs: secs(entry.since),
@@ -82,6 +88,7 @@ impl Lives {
             started: count(&self.count.started),
             crashed: count(&self.count.crashed),
             evicted: count(&self.count.evicted),
+            held_back: count(&self.count.held_back),
             start_us: count(&self.count.start_us),
         }
     }
@@ -118,6 +125,65 @@ impl Lives {
         }
     }
 
+    /// Holds back whoever takes more than its part while others are at work; for ever.
+    pub(crate) async fn share_out(&self, policy: LoadPolicy) {
+        let (mut turns, mut looked, mut round) = (Turns::default(), Instant::now(), 0);
+        loop {
+            let somebody_waits = self.give_turns(&mut turns, &policy);
+            tokio::time::sleep(if somebody_waits { policy.turn } else { policy.look_every }).await;
+            if looked.elapsed() >= policy.look_every {
+                looked = Instant::now();
+                round = u8::wrapping_add(round, 1);
+                self.judge(&policy, round);
+            }
+        }
+    }
+
+    /// One look at what each takes. Those that were asked nothing since the last are looked at now and then: thousands may be idle.
+    fn judge(&self, policy: &LoadPolicy, round: u8) {
+        let now = Instant::now();
+        let looked_at = |(vault, entry): (&VaultId, &Entry)| {
+            let recent = now.saturating_duration_since(entry.used) <= LOOKS_AFTER_USE * policy.look_every;
+            let due = vault.as_bytes()[0] % LOOKS_AT_IDLE == round % LOOKS_AT_IDLE;
+            (entry.pid != 0 && (recent || due || entry.load.is_busy())).then_some((*vault, entry.pid))
+        };
+        let pids: Vec<(VaultId, u32)> = self.lock().iter().filter_map(looked_at).collect();
+        let used: Vec<_> = pids.into_iter().filter_map(|(vault, pid)| Some((vault, load::used(pid)?))).collect();
+        let mut vaults = self.lock();
+        let rates: Vec<_> = used
+            .into_iter()
+            .filter_map(|(vault, used)| Some((vault, vaults.get_mut(&vault)?.load.rate(now, used)?)))
+            .collect();
+        let part = load::part(rates.iter().map(|(_, rate)| rate), policy);
+        let noisy: HashSet<VaultId> =
+            rates.iter().filter(|(_, rate)| rate.is_beyond(part)).map(|(vault, _)| *vault).collect();
+        let somebody_else = vaults.iter().any(|(vault, entry)| {
+            let in_use = entry.channels > 0 || now.saturating_duration_since(entry.used) <= policy.neighbour;
+            in_use && !entry.load.is_held() && !noisy.contains(vault)
+        });
+        let part = somebody_else.then_some(part);
+        for (vault, rate) in rates {
+            let Some(entry) = vaults.get_mut(&vault).filter(|entry| entry.life.is_up()) else { continue };
+            let before = entry.load.is_held();
+            entry.load.judge(rate, part, policy);
+            let held = entry.load.is_held();
+            if held && !before {
+                self.count.held_back.fetch_add(1, Ordering::Relaxed);
+            }
+            if held != before {
+                log::info("vault_held_back", &[("vault", &vault), ("held", &held)]);
+            }
+        }
+    }
+
+    /// Gives the next turn; `false` where nobody waits for one.
+    fn give_turns(&self, turns: &mut Turns, policy: &LoadPolicy) -> bool {
+        let mut vaults = self.lock();
+        let held = vaults.iter_mut().filter(|(_, entry)| entry.load.is_held());
+        let held: BTreeMap<VaultId, &mut Load> = held.map(|(vault, entry)| (*vault, &mut entry.load)).collect();
+        turns.next(held, policy)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<VaultId, Entry>> {
         // No code panics between two halves of a change.
         self.vaults.lock().unwrap_or_else(PoisonError::into_inner)
@@ -134,9 +200,12 @@ pub(crate) struct Place {
 
 impl Place {
     /// Its process was started.
-    pub(crate) fn started(&self, pid: u32) {
+    pub(crate) fn started(&self, pid: u32, process: Arc<OwnedFd>) {
         self.lives.count.started.fetch_add(1, Ordering::Relaxed);
-        self.change(|entry| entry.pid = pid);
+        self.change(|entry| {
+            entry.pid = pid;
+            entry.load.started(process);
+        });
     }
 
     /// Its process is up: this long after it was asked for.
@@ -159,7 +228,16 @@ impl Place {
         });
     }
 
-    /// Somebody asked something of it.
+    /// It was handed a message of so many bytes.
+    pub(crate) fn handed(&self, channels: usize, bytes: usize) {
+        self.change(|entry| {
+            entry.used = Instant::now();
+            entry.channels = channels;
+            entry.load.handed(bytes);
+        });
+    }
+
+    /// Somebody came or went.
     pub(crate) fn used(&self, channels: usize) {
         self.change(|entry| {
             entry.used = Instant::now();
@@ -174,6 +252,8 @@ impl Place {
         }
         self.change(|entry| {
             entry.life = Life::Draining;
+            // A process that is stopped could not leave.
+            entry.load.let_go();
             entry.since = Instant::now();
         });
     }
@@ -216,6 +296,10 @@ pub(crate) fn memory_available() -> Option<u64> {
 
 /// Processes that leave at one look while memory is short: each gives back about a mebibyte.
 const EVICTED_AT_ONCE: usize = 64;
+/// Looks at a process after it was asked something: what it was asked may take long.
+const LOOKS_AFTER_USE: u32 = 10;
+/// Looks until each idle process was looked at once.
+const LOOKS_AT_IDLE: u8 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -240,7 +324,9 @@ mod tests {
         let lives = Arc::new(Lives::default());
         let place = |number: u8| {
             let place = lives.enter(VaultId([number; 16]));
-            place.started(number.into());
+            // Nobody to be signalled.
+            let nobody = std::fs::File::open("/dev/null").expect("it is there");
+            place.started(number.into(), Arc::new(nobody.into()));
             place
         };
         let (open, busy, connected, older, newer) = (place(1), place(2), place(3), place(4), place(5));

@@ -142,6 +142,11 @@ impl Process {
         self.child.pid()
     }
 
+    /// The process itself, to be signalled.
+    pub(crate) fn handle(&self) -> Arc<OwnedFd> {
+        Arc::clone(&self.child.handle)
+    }
+
     fn kill(&self) {
         self.child.kill();
     }
@@ -170,7 +175,7 @@ impl Drop for Process {
 #[derive(Debug)]
 struct VaultChild {
     /// The process itself, where its number could come to be another's.
-    handle: OwnedFd,
+    handle: Arc<OwnedFd>,
     reaped: bool,
 }
 
@@ -301,7 +306,7 @@ fn fork(
     let (ours, theirs) = StdUnixStream::pair()?;
     let seed = Seed { socket: theirs.as_fd(), folder: folder.as_fd(), user, required };
     let handle = forker.fork(&seed, program)?;
-    Ok((VaultChild { handle, reaped: false }, ours))
+    Ok((VaultChild { handle: Arc::new(handle), reaped: false }, ours))
 }
 
 /// Bytes that wait for a process before those who can wait do.

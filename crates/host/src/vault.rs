@@ -170,7 +170,7 @@ impl<B: Bus> VaultTask<B> {
         match started {
             Ok(process) => Some(Running {
                 place: {
-                    place.started(process.pid());
+                    place.started(process.pid(), process.handle());
                     place
                 },
                 asked,
@@ -413,7 +413,7 @@ impl<B: Bus> VaultTask<B> {
             Ask::Data(envelope) => {
                 // None: the channel was closed by the vault, and the two messages crossed.
                 let Some(number) = running.channels.number(envelope.connection) else { return Ok(()) };
-                running.place.used(running.channels.len());
+                running.place.handed(running.channels.len(), envelope.payload.len());
                 let cost = envelope.window_cost();
                 running.process.tell_channel_data(number, &envelope.payload)?;
                 if let Some(again) = running.channels.handed(envelope.connection, cost) {

@@ -5,21 +5,11 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Machine, is_alive, wait_until};
+use common::{Machine, is_alive, status, wait_until};
 use strongroom_host::{MemoryPolicy, control_socket};
-use strongroom_wire::operate::{HostRequest, HostStatus, Life};
+use strongroom_wire::operate::Life;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
-
-async fn status(machine: &Machine) -> HostStatus {
-    let mut stream = UnixStream::connect(control_socket(&machine.root.path().join("data"))).await.unwrap();
-    let mut request = serde_json::to_vec(&HostRequest::Status {}).unwrap();
-    request.push(b'\n');
-    stream.write_all(&request).await.unwrap();
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
-    serde_json::from_slice(&answer).unwrap()
-}
 
 fn looking_often(processes_max: usize, idle: Duration) -> impl FnOnce(&mut strongroom_host::HostConfig) {
     move |config| {

@@ -205,6 +205,22 @@ fn perform(act: &str, folder: &Path, other: &Path, report: Option<&strongroom_ja
                 return Err(io::Error::from_raw_os_error(libc::EPERM));
             }
         }
+        "fill_memory" => {
+            // As its libraries do: from the allocator, and each page written.
+            let (written, mut held) = ([7; 1 << 12], Vec::new());
+            for _ in 0..768 << 8 {
+                let mut block: Vec<u8> = Vec::new();
+                block.try_reserve_exact(written.len()).map_err(|_| io::Error::from_raw_os_error(libc::EPERM))?;
+                block.extend_from_slice(&written);
+                held.push(block);
+            }
+        }
+        "large_file" => {
+            // Without the signal's default, which ends the process, the call is refused.
+            unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+            let file = fs::File::create(folder.join("large"))?;
+            file.set_len(9 << 30).map_err(|_| io::Error::from_raw_os_error(libc::EPERM))?;
+        }
         "panic" => panic!("a panic is written and ends the process"),
         "abort" => std::process::abort(),
         "work" => work(folder)?,

@@ -17,9 +17,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// A vault: a database, its write-ahead log, two header files, some attachments, one socket, one event queue.
+    /// A vault: a database, its write-ahead log, two header files, one socket, one event queue. The file's bound is that of the
+    /// database, which the store keeps to page by page; one process that wants much memory fails by itself and not all of them.
     pub(crate) const VAULT: Self =
-        Self { files_max: 256, file_bytes_max: 64 << 30, memory_bytes_max: None, cpu_secs_max: None };
+        Self { files_max: 256, file_bytes_max: 8 << 30, memory_bytes_max: Some(512 << 20), cpu_secs_max: None };
 
     /// A child that computes: what it inherited, and an answer of 1 GiB at most.
     pub(crate) const COMPUTE: Self =

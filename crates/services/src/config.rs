@@ -28,6 +28,8 @@ pub struct RelayLimits {
     pub connections_max: usize,
     /// Connections at a time of one user of the machine.
     pub connections_per_uid_max: usize,
+    /// Connections at a time to one vault: less than those of one user, or one vault could keep a user's others from being reached.
+    pub connections_per_vault_max: usize,
     /// New vaults an hour, of one user.
     pub new_vaults_per_hour_max: usize,
     /// How long a client may take for its first message.
@@ -45,6 +47,7 @@ impl Default for RelayLimits {
         Self {
             connections_max: 4_096,
             connections_per_uid_max: 1_024,
+            connections_per_vault_max: 256,
             new_vaults_per_hour_max: 60,
             hello_timeout: Duration::from_secs(5),
             idle_timeout: Duration::from_secs(30 * 60),

@@ -68,7 +68,7 @@ async fn new_vault<B: Bus>(relay: &Arc<Relay<B>>, uid: u32) -> Result<VaultId, R
     rustix::rand::getrandom(&mut id, rustix::rand::GetRandomFlags::empty()).map_err(|_| Code::HostFailed)?;
     let vault = VaultId(id);
     let (inbound, mut answers) = Inbound::new(None);
-    let route = relay.route(vault, inbound);
+    let route = relay.route(vault, inbound)?;
     let envelope = to_vault(vault, route.connection, Kind::Create);
     relay.bus.publish(envelope).await.map_err(|_| Code::HostFailed)?;
     match first_answer(&mut answers).await?.kind {
@@ -96,7 +96,10 @@ async fn channel<B: Bus>(
 ) {
     let window = Arc::new(Window::new());
     let (inbound, mut answers) = Inbound::new(Some((outbox.clone(), Arc::clone(&window))));
-    let route = relay.route(vault, inbound);
+    let route = match relay.route(vault, inbound) {
+        Ok(route) => route,
+        Err(refusal) => return refuse(outbox, refusal),
+    };
     let open = to_vault(vault, route.connection, Kind::Open).payload(how);
     let accepted = match relay.bus.publish(open).await {
         Ok(()) => first_answer(&mut answers).await,

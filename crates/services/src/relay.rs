@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use strongroom_bus::{Bus, BusError, ConnectionId, Envelope, Filter, Kind, Topic, log};
-use strongroom_wire::VaultId;
+use strongroom_wire::{Code, Refusal, VaultId};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -78,6 +78,8 @@ struct State {
     routes: HashMap<ConnectionId, (VaultId, Inbound)>,
     connections: usize,
     users: HashMap<u32, User>,
+    /// Connections that lead to each vault.
+    vaults: HashMap<VaultId, usize>,
 }
 
 #[derive(Default)]
@@ -138,10 +140,19 @@ impl<B: Bus> Relay<B> {
     }
 
     /// A number for a connection and a way for what `vault` sends it.
-    pub(crate) fn route(self: &Arc<Self>, vault: VaultId, inbound: Inbound) -> Route<B> {
+    ///
+    /// # Errors
+    /// `busy`: as many lead to this vault as may, whoever they are.
+    pub(crate) fn route(self: &Arc<Self>, vault: VaultId, inbound: Inbound) -> Result<Route<B>, Refusal> {
         let connection = ConnectionId(self.next.fetch_add(1, Ordering::Relaxed));
-        self.state().routes.insert(connection, (vault, inbound));
-        Route { relay: Arc::clone(self), connection }
+        let mut state = self.state();
+        let leading_there = state.vaults.entry(vault).or_default();
+        if *leading_there >= self.limits.connections_per_vault_max {
+            return Err(Code::Busy.into());
+        }
+        *leading_there += 1;
+        state.routes.insert(connection, (vault, inbound));
+        Ok(Route { relay: Arc::clone(self), connection })
     }
 
     /// Never waits: one slow client must not hold up the others.
@@ -186,7 +197,14 @@ pub(crate) struct Route<B: Bus> {
 
 impl<B: Bus> Drop for Route<B> {
     fn drop(&mut self) {
-        self.relay.state().routes.remove(&self.connection);
+        let mut state = self.relay.state();
+        let Some((vault, _)) = state.routes.remove(&self.connection) else { return };
+        if let Some(leading_there) = state.vaults.get_mut(&vault) {
+            *leading_there -= 1;
+            if *leading_there == 0 {
+                state.vaults.remove(&vault);
+            }
+        }
     }
 }
 

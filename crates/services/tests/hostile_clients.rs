@@ -209,6 +209,26 @@ async fn connections_and_new_vaults_are_counted() {
 }
 
 #[tokio::test]
+async fn one_vault_s_connections_leave_room_for_those_of_others() {
+    let limits = RelayLimits { connections_per_uid_max: 5, connections_per_vault_max: 2, ..RelayLimits::default() };
+    let scene = Scene::echoing(limits).await;
+    let mut held = vec![scene.channel().await, scene.channel().await];
+    let hello = |vault| RelayHello::Relay { vault };
+    let busy = RelayAnswer::Refused(Refusal::new(Code::Busy));
+    assert_eq!(ask(&mut scene.connect().await, &hello(VAULT)).await, busy);
+    let mut other = scene.connect().await;
+    assert_eq!(ask(&mut other, &hello(VaultId([2; 16]))).await, RelayAnswer::Relay {});
+    drop(held.pop());
+    // A place that is given up is free once the connection has ended on this side as well.
+    let mut tries = 0;
+    while ask(&mut scene.connect().await, &hello(VAULT)).await == busy {
+        tries += 1;
+        assert!(tries < 100, "the place stays taken");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn a_vault_that_answers_under_another_name_is_not_heard() {
     let (scene, mut to_vault) = Scene::silent(RelayLimits::default()).await;
     let mut stream = scene.connect().await;

@@ -18,6 +18,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, params};
 use strongroom_core::records::StoreError;
 use strongroom_crypto::secret::DatabaseKey;
+use strongroom_wire::limits;
 use zeroize::Zeroizing;
 
 use crate::error::{damaged, failed, sqlite_error};
@@ -34,11 +35,35 @@ pub(crate) struct Database {
     marks: u32,
     /// Records that were written, or read in long scans, since memory was given back.
     touched: Cell<usize>,
+    pub(crate) bound: Bound,
+}
+
+/// How large the file may become.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bound {
+    bytes_max: u64,
+}
+
+impl Bound {
+    pub(crate) const USUAL: Self = Self { bytes_max: limits::DATABASE_BYTES_MAX };
+
+    pub(crate) fn of_bytes(bytes_max: u64) -> Self {
+        Self { bytes_max }
+    }
+
+    fn pages(self) -> u64 {
+        self.bytes_max / PAGE_BYTES
+    }
+
+    /// Pages at which no more values are taken.
+    pub(crate) fn value_pages(self) -> u64 {
+        self.pages() - self.pages() * limits::DATABASE_BYTES_RESERVED / limits::DATABASE_BYTES_MAX
+    }
 }
 
 impl Database {
     /// Makes an empty database beside its place, puts it there when it is whole, and opens it.
-    pub(crate) fn create(folder: &Folder, key: &DatabaseKey) -> Result<Self, StoreError> {
+    pub(crate) fn create(folder: &Folder, key: &DatabaseKey, bound: Bound) -> Result<Self, StoreError> {
         if folder.regular_file(DATABASE)?.is_some() {
             return Err(failed("there is a database already; it would have to be deleted first"));
         }
@@ -53,10 +78,10 @@ impl Database {
         // A write-ahead log without its database would be taken for this one's.
         remove_companions(folder)?;
         folder.sync_and_rename(COPY, DATABASE)?;
-        Self::open(folder, key)
+        Self::open(folder, key, bound)
     }
 
-    pub(crate) fn open(folder: &Folder, key: &DatabaseKey) -> Result<Self, StoreError> {
+    pub(crate) fn open(folder: &Folder, key: &DatabaseKey, bound: Bound) -> Result<Self, StoreError> {
         let file = folder.regular_file(DATABASE)?.ok_or(StoreError::Missing)?;
         folder.regular_file(WRITE_AHEAD_LOG)?;
         // A vault never writes a rollback journal under this name, and SQLite would play one back.
@@ -71,7 +96,12 @@ impl Database {
         }
         schema::migrate(&connection, MIGRATIONS)?;
         settle(&connection)?;
-        Ok(Self { connection, file, marks: 0, touched: Cell::new(0) })
+        // A file that is larger already stays as it is, and does not grow.
+        let most: i64 = connection
+            .query_row(&format!("PRAGMA max_page_count = {}", bound.pages()), [], |row| row.get(0))
+            .map_err(|error| sqlite_error(&error))?;
+        debug_assert!(most > 0);
+        Ok(Self { connection, file, marks: 0, touched: Cell::new(0), bound })
     }
 
     /// Writes a copy under another key beside the database, whole, checked and closed, but not in its place.
@@ -299,6 +329,8 @@ const COPY: &str = "vault.db.new";
 const WRITE_AHEAD_LOG: &str = "vault.db-wal";
 const JOURNAL: &str = "vault.db-journal";
 
+/// SQLCipher's pages, where nothing else is said.
+const PAGE_BYTES: u64 = 4_096;
 /// Room for the key's text and the words around it, so that it is never moved to a larger place.
 const KEY_PRAGMA_BYTES: usize = 128;
 /// Statements that stay prepared; six for each table in use.

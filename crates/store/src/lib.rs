@@ -40,7 +40,7 @@ use strongroom_wire::DeviceId;
 
 pub use strongroom_core::records::StoreError;
 
-use crate::database::Database;
+use crate::database::{Bound, Database};
 use crate::error::failed;
 use crate::folder::Folder;
 
@@ -49,6 +49,7 @@ pub struct FileStore {
     // Before the folder, so that the database is closed while the folder is still locked.
     database: Option<Database>,
     folder: Folder,
+    bound: Bound,
 }
 
 impl FileStore {
@@ -60,7 +61,14 @@ impl FileStore {
     /// When there is no such folder, when others may read it, or when another process holds it.
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         let folder = Folder::open(folder)?;
-        Ok(Self { database: None, folder })
+        Ok(Self { database: None, folder, bound: Bound::USUAL })
+    }
+
+    /// With another bound than [`strongroom_wire::limits::DATABASE_BYTES_MAX`], of which the same part is reserved.
+    #[must_use]
+    pub fn bytes_max(mut self, bytes: u64) -> Self {
+        self.bound = Bound::of_bytes(bytes);
+        self
     }
 
     /// Loads what every database needs, before processes are forked from this one. It holds nothing of a database.
@@ -121,23 +129,23 @@ impl Storage for FileStore {
 
     fn create_database(&mut self, key: &DatabaseKey) -> Result<(), StoreError> {
         self.close_database();
-        self.database = Some(Database::create(&self.folder, key)?);
+        self.database = Some(Database::create(&self.folder, key, self.bound)?);
         Ok(())
     }
 
     fn open_database(&mut self, key: &DatabaseKey) -> Result<(), StoreError> {
         self.close_database();
-        self.database = Some(Database::open(&self.folder, key)?);
+        self.database = Some(Database::open(&self.folder, key, self.bound)?);
         Ok(())
     }
 
     fn rekey_database(&mut self, key: &DatabaseKey) -> Result<(), StoreError> {
-        let Self { database, folder } = self;
+        let Self { database, folder, .. } = self;
         database.as_mut().ok_or_else(not_open)?.write_copy(folder, key)?;
         // From here on the copy is whole under its own name; what is left is to put it in place.
         self.close_database();
         Database::put_copy_in_place(&self.folder)?;
-        self.database = Some(Database::open(&self.folder, key)?);
+        self.database = Some(Database::open(&self.folder, key, self.bound)?);
         Ok(())
     }
 
@@ -146,7 +154,7 @@ impl Storage for FileStore {
     }
 
     fn begin(&mut self) -> Result<(), StoreError> {
-        let Self { database, folder } = self;
+        let Self { database, folder, .. } = self;
         database.as_mut().ok_or_else(not_open)?.begin(folder)
     }
 

@@ -13,11 +13,20 @@ impl Database {
 
     pub(crate) fn put(&self, table: Table, key: &[u8], record: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
         self.in_transaction()?;
+        if matches!(table, Table::Fields | Table::ItemKeys) && !self.has_room()? {
+            return Err(StoreError::OverQuota);
+        }
         let before = self.get(table, key)?;
         let sql = if before.is_some() { sql(table).update } else { sql(table).insert };
         self.prepare(sql)?.execute(params![key, record]).map_err(|error| sqlite_error(&error))?;
         self.touched(1);
         Ok(before)
+    }
+
+    /// Whether values may take more of the file. Free pages within it count as room; they are used first.
+    fn has_room(&self) -> Result<bool, StoreError> {
+        let pages = |sql| one(self.prepare(sql)?, params![], |row| row.get(0))?.map_or(Ok(0), count_of);
+        Ok(pages("PRAGMA page_count")?.saturating_sub(pages("PRAGMA freelist_count")?) < self.bound.value_pages())
     }
 
     pub(crate) fn delete(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {

@@ -134,6 +134,12 @@ pub const TUNNELS_MAX: usize = 256;
 pub const DISK_RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 /// Milliseconds for which a vault goes by the room that its disk had.
 pub const DISK_ASKED_EVERY_MS: u64 = 1_000;
+/// Bytes of a vault's database. While it is re-encrypted, there are two.
+pub const DATABASE_BYTES_MAX: u64 = 8 * 1024 * 1024 * 1024;
+/// Bytes of them that values may not take: a vault with no room left for values can still log, revoke and delete.
+pub const DATABASE_BYTES_RESERVED: u64 = DATABASE_BYTES_MAX / 8;
+/// Bytes of memory that a vault process may have mapped.
+pub const VAULT_MEMORY_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// Bytes of a header file.
 pub const HEADER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Bytes of a credential blob.

@@ -57,6 +57,8 @@ pub struct Counters {
     pub crashed: u64,
     /// Those that left to make room.
     pub evicted: u64,
+    /// How often a vault was held back, because it took more than its part.
+    pub held_back: u64,
     /// Microseconds from asking for a process to its first word, summed over all.
     pub start_us: u64,
 }
@@ -71,6 +73,8 @@ pub struct VaultLife {
     pub life: Life,
     /// Whether a request or an approval is under way.
     pub busy: bool,
+    /// Whether it is held back, because it takes more than its part of the machine while others are at work.
+    pub held_back: bool,
     /// Channels of devices and guests.
     pub channels: u64,
     /// The process; 0 before it was started.
@@ -98,6 +102,11 @@ pub enum Life {
 impl Life {
     /// Every state, in the order in which a process goes through them.
     pub const ALL: [Self; 4] = [Self::Starting, Self::Locked, Self::Unlocked, Self::Draining];
+
+    /// Whether its process serves.
+    pub fn is_up(self) -> bool {
+        matches!(self, Self::Locked | Self::Unlocked)
+    }
 
     /// The word for it.
     pub fn as_str(self) -> &'static str {

@@ -85,7 +85,7 @@ fn with_unit(name: &str, value: u64) -> String {
     let parts = name.split('_').collect::<Vec<_>>();
     let has = |word| parts.contains(&word);
     let units: &[(u64, &str)] = if has("BYTES") {
-        &[(1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes")]
+        &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "bytes")]
     } else if has("SECS") {
         &[(24 * 3_600, "d"), (3_600, "h"), (60, "min"), (1, "s")]
     } else if has("MS") {
@@ -175,6 +175,9 @@ listed! {
     TUNNELS_MAX
     DISK_RESERVE_BYTES
     DISK_ASKED_EVERY_MS
+    DATABASE_BYTES_MAX
+    DATABASE_BYTES_RESERVED
+    VAULT_MEMORY_BYTES_MAX
     HEADER_BYTES_MAX
     CREDENTIAL_BYTES_MAX
     TAIL_ENTRIES_MAX

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use strongroom_bus::link::{self, LinkBus};
 use strongroom_bus::{LocalBus, Principal};
-use strongroom_host::{Host, HostConfig};
+use strongroom_host::{Host, HostConfig, control_socket};
 use strongroom_services::{Audience, ServicesConfig};
 use strongroom_wire::frame::with_length;
+use strongroom_wire::operate::{HostRequest, HostStatus};
 use strongroom_wire::relay::{RelayAnswer, RelayHello};
 use strongroom_wire::{Code, VaultId};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -81,6 +82,17 @@ pub(crate) async fn new_vault(root: &Path) -> Result<VaultId, Code> {
         Some(RelayAnswer::Refused(refusal)) => Err(refusal.code),
         _ => Err(Code::HostFailed),
     }
+}
+
+/// What an operator is told.
+pub(crate) async fn status(machine: &Machine) -> HostStatus {
+    let mut stream = UnixStream::connect(control_socket(&machine.root.path().join("data"))).await.unwrap();
+    let mut request = serde_json::to_vec(&HostRequest::Status {}).unwrap();
+    request.push(b'\n');
+    stream.write_all(&request).await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    serde_json::from_slice(&answer).unwrap()
 }
 
 pub(crate) struct Client {
