@@ -162,9 +162,13 @@ impl Policy {
     /// With no other vault program: it was seen to run, and none before it may come back. Whether anything changed.
     pub fn only_program(&mut self, program: [u8; 32]) -> bool {
         let Self::Tpm { programs, .. } = self else { return false };
-        let changed = programs.len() > 1;
-        *programs = vec![Bytes::from(program)];
-        changed
+        let program = Bytes::from(program);
+        // The one that was accepted last; one before it may still run for a moment.
+        if programs.len() < 2 || programs.last() != Some(&program) {
+            return false;
+        }
+        *programs = vec![program];
+        true
     }
 
     /// Its bytes, as JSON.

@@ -77,7 +77,15 @@ pub(crate) fn update(app: &App, expect: Option<[u8; 32]>, yes: bool) -> Result<(
         std::thread::sleep(UPDATE_LOOK);
         session.disconnect();
         // It is on its way out, or not there yet.
-        if session.connect().is_ok() && session.program() == Some(program) {
+        let runs = session.connect().is_ok()
+            && match session.program() {
+                Some(runs) => runs == program,
+                // This device appraises nothing: the vault's own word is what there is.
+                None => {
+                    matches!(session.ask(&DeviceRequest::Status {}), Ok(DeviceAnswer::Status(now)) if now.update.is_none())
+                }
+            };
+        if runs {
             return app.out.done("The vault runs the installed program. Other devices have to agree for themselves: strongroom vault update");
         }
     }
@@ -106,7 +114,7 @@ fn as_expected(program: [u8; 32], expect: Option<[u8; 32]>) -> Result<(), Failur
 }
 
 /// Runs `vault rescue`: shows the machine, has the member agree to it, and brings the vault back.
-pub(crate) fn rescue(app: &App, by_phrase: bool, yes: bool) -> Result<(), Failure> {
+pub(crate) fn rescue(app: &App, by_phrase: bool, other_machine: bool, yes: bool) -> Result<(), Failure> {
     let profile = app.profile()?;
     let mut prompter = app.prompter();
     let has_share = profile.sealed_share()?.is_some();
@@ -125,29 +133,33 @@ pub(crate) fn rescue(app: &App, by_phrase: bool, yes: bool) -> Result<(), Failur
     })?;
     let known = profile.policy()?;
     let machine = rescue.machine().cloned().unwrap_or(Policy::None {});
-    if machine == known && known != (Policy::None {}) {
+    let pinned = known != (Policy::None {});
+    if machine == known && pinned {
         app.out.note("The machine is the one that this device knows, started as it was.");
     } else {
         let evidence = match &machine {
-            Policy::None {} => {
-                "shows no evidence of its hardware: go on only if you know that it is yours, and who runs it."
-                    .to_owned()
-            }
-            shown => format!("is not one that this device knows:\n{}", text(shown)),
+            Policy::None {} => "It shows no evidence of its hardware.".to_owned(),
+            shown => text(shown),
         };
-        app.out.note(&format!("The machine that has the vault's files {evidence}"));
+        if pinned && !other_machine {
+            let message = "ALARM: the machine that says it has the vault's files is not the one that this device knows, or did not start as it did. Nothing was sent";
+            app.out.note(&evidence);
+            return Err(Failure::new(Exit::Alarm, OwnCode::HostNotTrusted, message)
+                .hint("only if you moved the vault, or changed the machine, yourself: --other-machine"));
+        }
+        app.out.note(&format!("The machine that says it has the vault's files:\n{evidence}\nGo on only if you know that it is yours, and who runs it."));
         prompter.confirm("Bring the vault back on it?", yes)?;
     }
-    if by_phrase {
+    let brought = if by_phrase {
         prompter.phrase = true;
         let phrase = prompter.phrase_root()?;
-        rescue.with_phrase(&phrase)?;
+        rescue.with_phrase(&phrase)?
     } else {
-        rescue.with_share()?;
-    }
+        rescue.with_share()?
+    };
     // The vault process is replaced by one that can prove itself.
     for _ in 0..UPDATE_LOOKS {
-        if Session::new(&profile, &mut prompter).connect().is_ok() {
+        if brought.prove().is_ok() {
             return app.out.done("The vault is back, and locked. Next: strongroom unlock");
         }
         std::thread::sleep(UPDATE_LOOK);

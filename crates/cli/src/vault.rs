@@ -55,6 +55,9 @@ pub(crate) struct Unlock {
     /// Do not ask whether the machine is one to trust, where the phrase has to bring the vault back
     #[arg(long, requires = "phrase")]
     pub(crate) yes: bool,
+    /// With --phrase, also on another machine than the one that this device knows
+    #[arg(long, requires = "phrase")]
+    pub(crate) other_machine: bool,
     /// For how long the vault stays open for guests: 15m to 30d
     #[arg(long = "for", value_name = "DURATION", value_parser = human::parse_duration)]
     pub(crate) open_for: Option<u64>,
@@ -167,11 +170,14 @@ Afterwards the vault is locked, under a new share, and proves itself to every de
 
 Examples:
   strongroom vault rescue
-  strongroom vault rescue --phrase")]
+  strongroom vault rescue --phrase --other-machine")]
     Rescue {
         /// With the recovery phrase instead of this device's copy of the share
         #[arg(long)]
         phrase: bool,
+        /// On another machine than the one that this device knows, or on that one started in another way
+        #[arg(long)]
+        other_machine: bool,
         /// Do not ask
         #[arg(long)]
         yes: bool,
@@ -259,7 +265,7 @@ pub(crate) fn unlock(app: &App, args: &Unlock) -> Result<(), Failure> {
             if args.phrase && matches!(refusal.code, Code::ShareMissing | Code::MeasurementChanged) =>
         {
             app.out.note(&format!("{refusal} The phrase can bring the vault back all the same."));
-            attestation::rescue(app, true, args.yes)?;
+            attestation::rescue(app, true, args.other_machine, args.yes)?;
             open::open(&mut session, args.open_for)?
         }
         opened => opened?,
@@ -428,7 +434,9 @@ pub(crate) fn vault(app: &App, command: &VaultCommand) -> Result<(), Failure> {
     let (confirm, yes) = match command {
         VaultCommand::Attestation => return attestation::show(app),
         VaultCommand::Update { expect, yes } => return attestation::update(app, *expect, *yes),
-        VaultCommand::Rescue { phrase, yes } => return attestation::rescue(app, *phrase, *yes),
+        VaultCommand::Rescue { phrase, other_machine, yes } => {
+            return attestation::rescue(app, *phrase, *other_machine, *yes);
+        }
         VaultCommand::Unattended { switch, yes } => {
             return attestation::unattended(app, *switch == Switch::On, *yes);
         }

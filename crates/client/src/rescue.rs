@@ -41,7 +41,7 @@ impl<'p> Rescue<'p> {
     ///
     /// # Errors
     /// Where the device keeps none, or the vault refuses it.
-    pub fn with_share(self) -> Result<(), ClientError> {
+    pub fn with_share(self) -> Result<Brought<'p>, ClientError> {
         let sealed = self.profile.sealed_share()?;
         let sealed = sealed.ok_or_else(|| ProfileError::Missing { path: self.profile.folder().join("share") })?;
         let (vault, device) = (self.profile.vault(), self.profile.device());
@@ -56,14 +56,14 @@ impl<'p> Rescue<'p> {
     ///
     /// # Errors
     /// When it is not this vault's.
-    pub fn with_phrase(self, phrase: &FactorRoot) -> Result<(), ClientError> {
+    pub fn with_phrase(self, phrase: &FactorRoot) -> Result<Brought<'p>, ClientError> {
         // EXPOSE: the seed of the slot opens the vault, on a machine that the member trusts with it.
         let seed = SecretValue::new(phrase.slot_secret(self.profile.vault().as_bytes()).expose_seed().to_vec());
         let identity = Bytes::from(*self.profile.identity().as_bytes());
         self.bring(RescueBy::Phrase { seed, identity })
     }
 
-    fn bring(mut self, by: RescueBy) -> Result<(), ClientError> {
+    fn bring(mut self, by: RescueBy) -> Result<Brought<'p>, ClientError> {
         let request = DeviceRequest::Rescue(RescueRequest { by, device: Some(self.profile.device()) });
         let ask = Ask {
             id: channel::new_request_id(),
@@ -75,14 +75,38 @@ impl<'p> Rescue<'p> {
         let DeviceAnswer::Rescued { sealed_share } = self.connection.ask(&ask)? else {
             return Err(ClientError::Answer);
         };
-        // What the machine showed is what this device trusts from now on.
-        if let Some(policy) = self.connection.policy() {
-            self.profile.store_policy(policy)?;
-        }
-        match (sealed_share, self.profile.sealed_share()?) {
+        let policy = self.connection.policy().cloned().ok_or(ClientError::Answer)?;
+        Ok(Brought { profile: self.profile, policy, sealed_share })
+    }
+}
+
+/// A vault that is said to be back. Whoever said so has proved nothing yet.
+pub struct Brought<'p> {
+    profile: &'p Profile,
+    policy: Policy,
+    sealed_share: Option<Bytes>,
+}
+
+impl Brought<'_> {
+    /// Opens a channel to the vault that this device pinned, on the machine that was shown; only then does the device trust that machine
+    /// from now on, and keep the copy of the new share, where it kept one.
+    ///
+    /// # Errors
+    /// Where the vault is not there yet, or not the one that is pinned: nothing was changed on this device.
+    pub fn prove(&self) -> Result<(), ClientError> {
+        let profile = self.profile;
+        let speaker = Speaker::new(Role::Device, profile.device().0, profile.sign_key());
+        let expected = Expected::Identity(profile.identity(), profile.channel_epoch()?);
+        let trust = Trust::Policy(&self.policy);
+        Connection::open(profile.socket(), profile.vault(), expected, trust, speaker)?;
+        profile.store_policy(&self.policy)?;
+        if let (Some(sealed), Some(_)) = (&self.sealed_share, profile.sealed_share()?) {
+            let (vault, device) = (profile.vault(), profile.device());
+            open_share_copy(profile.kem_key(), vault.as_bytes(), device.as_bytes(), &sealed.0)
+                .map_err(|_| ClientError::Answer)?;
             // The copy that was opens nothing any more.
-            (Some(sealed), Some(_)) => Ok(self.profile.store_sealed_share(&sealed.0)?),
-            _ => Ok(()),
+            profile.store_sealed_share(&sealed.0)?;
         }
+        Ok(())
     }
 }

@@ -63,21 +63,25 @@ impl<S: Storage> Vault<S> {
             }
             Some(_) => {}
         }
-        if self.asked.is_some() {
+        if self.hardware_works {
             return Err(Code::Busy.into());
         }
         let mut event = self.event(Actor::Device(device), Action::UpdateAccept, cx);
         event.note = Some(hex(program));
         self.log(event, cx)?;
-        match self.unattended_slot().cloned() {
-            Some(slot) => {
-                let sealed = self.sealed_for_this_program(&slot).cloned();
-                let sealed =
-                    sealed.ok_or(Refusal::new(Code::StoreRefused).detail("The unattended slot has no secret."))?;
+        let slot = self.unattended_slot().cloned();
+        let sealed = slot.as_ref().and_then(|slot| self.sealed_for_this_program(slot).cloned());
+        match (slot, sealed) {
+            (Some(slot), Some(sealed)) => {
                 let request = HardwareRequest::Reseal { sealed: Box::new(sealed), program: program.clone() };
                 self.ask_hardware(Asked::Reseal { slot: slot.id, program: program.clone() }, request);
             }
-            None => self.ask_hardware(Asked::ResealShare, HardwareRequest::ResealShare { program: program.clone() }),
+            (stale, _) => {
+                if let Some(slot) = stale {
+                    self.drop_unattended(device, slot.id, cx)?;
+                }
+                self.ask_hardware(Asked::ResealShare, HardwareRequest::ResealShare { program: program.clone() });
+            }
         }
         Ok(DeviceAnswer::Done {})
     }
@@ -93,23 +97,23 @@ impl<S: Storage> Vault<S> {
         match (self.unattended_slot().map(|slot| slot.id), on) {
             (None, false) => {}
             (Some(slot), false) => {
-                self.delete(Table::Slots, slot.as_bytes())?;
-                self.note_header()?;
-                let mut event = self.event(Actor::Device(device), Action::UnattendedOff, cx);
-                event.slot = Some(slot);
-                self.log(event, cx)?;
-                self.sync_header()?;
+                self.drop_unattended(device, slot, cx)?;
                 self.limit_open(cx);
             }
-            (Some(_), true) => {}
-            (None, true) => {
+            (Some(_), true)
+                if self.unattended_slot().is_some_and(|slot| self.sealed_for_this_program(slot).is_some()) => {}
+            (stale, true) => {
                 if self.hardware.program.is_none() {
                     return Err(Refusal::new(Code::HardwareMissing)
                         .detail("Unattended unlock needs a TPM, and the server keeps its shares in files.")
                         .hint("strongroom serve --sealing tpm"));
                 }
-                if self.asked.is_some() {
+                if self.hardware_works {
                     return Err(Code::Busy.into());
+                }
+                if let Some(slot) = stale {
+                    // Sealed on another machine or to another program: nobody opens it here.
+                    self.drop_unattended(device, slot, cx)?;
                 }
                 let key = SecretKey::generate(cx.rng);
                 let public = Bytes::from(key.public().as_bytes().as_slice());
@@ -120,11 +124,20 @@ impl<S: Storage> Vault<S> {
         Ok(Some(DeviceAnswer::Done {}))
     }
 
+    fn drop_unattended(&mut self, device: DeviceId, slot: SlotId, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        self.delete(Table::Slots, slot.as_bytes())?;
+        self.note_header()?;
+        let mut event = self.event(Actor::Device(device), Action::UnattendedOff, cx);
+        event.slot = Some(slot);
+        self.log(event, cx)?;
+        self.sync_header()
+    }
+
     /// Asks for the secret that opens this vault with no person there, where the member wants that. To be called once, at the start.
     /// Whether anything was asked.
     pub fn open_unattended(&mut self, cx: &mut Context<'_>) -> bool {
         let paused = self.header.as_ref().is_none_or(|header| header.unattended_paused);
-        let Some(slot) = self.unattended_slot().filter(|_| !paused && self.open.is_none() && self.asked.is_none())
+        let Some(slot) = self.unattended_slot().filter(|_| !paused && self.open.is_none() && !self.hardware_works)
         else {
             return false;
         };
@@ -137,6 +150,7 @@ impl<S: Storage> Vault<S> {
 
     fn ask_hardware(&mut self, asked: Asked, request: HardwareRequest) {
         self.asked = Some(asked);
+        self.hardware_works = true;
         self.effects.push(Effect::Hardware(Box::new(request)));
     }
 
@@ -147,6 +161,7 @@ impl<S: Storage> Vault<S> {
 
     /// The hardware's answer.
     pub(crate) fn hardware_answered(&mut self, answer: HardwareAnswer, cx: &mut Context<'_>) {
+        self.hardware_works = false;
         match (self.asked.take(), answer) {
             (Some(Asked::Generate { device, to, key }), answer) => {
                 let added = self.in_transaction(cx, |vault, cx| vault.add_unattended(device, &key, answer, cx));

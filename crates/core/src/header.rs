@@ -351,6 +351,11 @@ impl Header {
         Ok(())
     }
 
+    /// Whether it is one that the recovery phrase gave, before the identity has certified a channel for it.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        self.rescued && self.channel_certificate.is_empty()
+    }
+
     /// A slot.
     pub(crate) fn slot(&self, id: SlotId) -> Option<&Slot> {
         self.roster.slots.iter().find(|slot| slot.id == id)

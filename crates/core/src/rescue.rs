@@ -159,8 +159,11 @@ impl<S: Storage> Vault<S> {
         let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
         let mut chains = Vec::new();
         for device in self.header.as_ref().into_iter().flat_map(|header| header.roster.devices.keys().copied()) {
-            if let Some(file) = self.disk.read_chain(device)? {
-                chains.push((device, Chain::open(&file, &open.vault_key, self.id, device)?.number));
+            // One that is damaged: its device is told when it presents its credential.
+            if let Some(file) = self.disk.read_chain(device)?
+                && let Ok(chain) = Chain::open(&file, &open.vault_key, self.id, device)
+            {
+                chains.push((device, chain.number));
             }
         }
         let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;

@@ -348,6 +348,24 @@ impl<S: Storage> Vault<S> {
         self.finish_rotation(Rotation::Records { next }, cx)
     }
 
+    /// Seals the key that a rotation brings to every slot, where the header that held it is gone.
+    pub(crate) fn seal_next(&mut self, rotation: &Rotation, cx: &mut Context<'_>) -> Result<(), Refusal> {
+        let vault = *self.id.as_bytes();
+        let open = self.open.as_ref().ok_or(Refusal::new(Code::VaultLocked))?;
+        let (key, generation) = match rotation {
+            Rotation::Records { next } => (next, open.generation + 1),
+            Rotation::Pages { .. } | Rotation::Chains { .. } => (&open.vault_key, open.generation),
+        };
+        let header = self.header.as_mut().ok_or(Refusal::new(Code::VaultNotCreated))?;
+        // Some may have been brought to it already.
+        for slot in header.roster_mut().slots.iter_mut().filter(|slot| slot.generation < generation) {
+            let public = KemPublic::from_bytes(&slot.kem_public.0).map_err(|_| Refusal::new(Code::Bug))?;
+            let place = SlotPlace { vault: &vault, slot: slot.id.as_bytes(), kind: slot.factor(), generation };
+            slot.sealed_next = Some(Bytes::from(seal_vault_key(&public, &place, key, cx.rng)));
+        }
+        Ok(())
+    }
+
     /// What is left of a rotation, in its order.
     pub(crate) fn finish_rotation(&mut self, left: Rotation, cx: &mut Context<'_>) -> Result<(), Refusal> {
         match left {

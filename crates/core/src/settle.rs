@@ -91,7 +91,8 @@ impl<S: Storage> Vault<S> {
     /// Writes the header where it changed. Nothing of a transaction is open.
     pub(crate) fn settle_header(&mut self, cx: &mut Context<'_>) -> Result<(), Refusal> {
         let Some(header) = &mut self.header else { return Ok(()) };
-        if header.dirty {
+        // One that no identity has signed for yet would pass for a vault that is back.
+        if header.dirty && !header.is_stand_in() {
             if let Some(open) = &self.open {
                 header.floor = open.ledger.position(&mut self.disk)?;
             }
@@ -119,6 +120,7 @@ impl<S: Storage> Vault<S> {
             self.forget_run(&effect);
             if matches!(effect, Effect::Hardware(_)) {
                 self.forget_asked(refusal);
+                self.hardware_works = false;
             }
             self.effects.extend(refuse(effect, refusal));
         }

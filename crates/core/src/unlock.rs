@@ -258,6 +258,13 @@ impl<S: Storage> Vault<S> {
         let live = Live { approvals_number: 1, suspended, config, ..Live::default() };
         self.open = Some(Box::new(Open::new(vault_key, generation, ledger, audit, open_until_ticks_ms, live)));
         self.told_locked = false;
+        if rescued {
+            // Slots and devices are in the records alone.
+            self.sync_header()?;
+            if let Some(rotation) = &rotation {
+                self.seal_next(rotation, cx)?;
+            }
+        }
         if let Some(rotation) = rotation {
             self.finish_rotation(rotation, cx)?;
         }
@@ -265,7 +272,8 @@ impl<S: Storage> Vault<S> {
         self.merge_tail(cx)?;
         self.close_old_intents(cx)?;
         self.void_old_approvals(cx)?;
-        if self.get(Table::Settings, SETTING_ROTATE)?.unwrap_or(false) {
+        // One that is rescued has no header yet that could say how far a rotation got: the next unlock does it.
+        if !rescued && self.get(Table::Settings, SETTING_ROTATE)?.unwrap_or(false) {
             self.settle(cx)?;
             self.rotate(cx)?;
         }

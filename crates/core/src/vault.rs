@@ -160,6 +160,8 @@ pub struct Vault<S> {
     pub(crate) hardware: Hardware,
     /// What it was asked for.
     pub(crate) asked: Option<Asked>,
+    /// Whether it has not answered yet, also where nobody waits for that any more.
+    pub(crate) hardware_works: bool,
     /// Why it did not open the vault at the start.
     pub(crate) unattended_refusal: Option<Code>,
     /// Whether a guest that found the vault locked was told of, since the lock.
@@ -298,6 +300,7 @@ impl<S: Storage> Vault<S> {
             rescue_tries: 0,
             hardware: Hardware::default(),
             asked: None,
+            hardware_works: false,
             unattended_refusal: None,
             told_locked: false,
             had_room: None,

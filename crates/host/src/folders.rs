@@ -161,12 +161,22 @@ impl Folders {
     /// Makes a share that waits to take the place of one that is gone, durably.
     pub(crate) fn make_new_share(&self, vault: VaultId, share: &Resting) -> io::Result<()> {
         let path = self.new_share_path(vault);
-        share::destroy(&path)?;
+        self.put_aside(vault, &path)?;
         share::create(&path, share)
+    }
+
+    /// Keeps a share that another takes the place of, where it may be wanted again: one that is sealed to how the machine started before.
+    fn put_aside(&self, vault: VaultId, path: &Path) -> io::Result<()> {
+        match fs::rename(path, self.aside_path(vault)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => sync_folder(&self.shares),
+        }
     }
 
     /// Puts the share that waits in its place, durably.
     pub(crate) fn keep_new_share(&self, vault: VaultId) -> io::Result<()> {
+        // Stopped in between there is no share, and the one that waits is found by the next rescue.
+        self.put_aside(vault, &self.share_path(vault))?;
         fs::rename(self.new_share_path(vault), self.share_path(vault))?;
         sync_folder(&self.shares)
     }
@@ -195,6 +205,7 @@ impl Folders {
     pub(crate) fn delete(&self, vault: VaultId) -> io::Result<()> {
         share::destroy(&self.share_path(vault))?;
         share::destroy(&self.new_share_path(vault))?;
+        share::destroy(&self.aside_path(vault))?;
         let doomed = self.vaults.join(format!("{DOOMED}{vault}"));
         match fs::rename(self.of(vault), &doomed) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -215,6 +226,10 @@ impl Folders {
             let removed = remove_all(&entry.path()).is_ok();
             log::info("deletion_finished", &[("removed", &removed)]);
         }
+    }
+
+    fn aside_path(&self, vault: VaultId) -> PathBuf {
+        self.shares.join(format!("{vault}.share-before"))
     }
 
     fn new_share_path(&self, vault: VaultId) -> PathBuf {

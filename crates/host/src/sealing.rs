@@ -105,10 +105,12 @@ impl Sealer {
     /// # Errors
     /// What to refuse the member with.
     pub(crate) async fn open_new(&self, vault: VaultId) -> Result<Opened, Refusal> {
-        if let Ok(opened) = self.open_waiting(vault).await {
-            return Ok(opened);
+        match self.open_waiting(vault).await {
+            // None waits, or one that this machine does not give out any more.
+            Err(refusal) if matches!(refusal.code, Code::ShareMissing | Code::MeasurementChanged) => {}
+            // A chip that does not answer now may do so later.
+            waits => return waits,
         }
-        // None was made yet, or one in another state of the machine, under which no header was sealed.
         let bug = |_| Code::HostFailed;
         let share = Share::generate().map_err(bug)?;
         let rests = self.rest(vault, share).await?;
@@ -131,7 +133,7 @@ impl Sealer {
                 let share = open(tpm, vault, sealed).await?;
                 Ok(Opened { share, program: Some(program), is_new: true })
             }
-            _ => Err(Code::HostFailed.into()),
+            _ => Err(Code::ShareMissing.into()),
         }
     }
 
@@ -219,6 +221,9 @@ impl Sealer {
             }
             HardwareRequest::Open { sealed, to } => {
                 TpmRequest::OpenTo { what: Sealable::Unattended(vault), sealed, to }
+            }
+            HardwareRequest::Reseal { program, .. } if program != self.installed().await?.bytes() => {
+                return Err(Code::Conflict.into());
             }
             HardwareRequest::Reseal { sealed, program } => {
                 TpmRequest::Reseal { what: Sealable::Unattended(vault), sealed, program }

@@ -50,14 +50,16 @@ impl Tpm {
         let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
         // Twice: a program that is gone is seen only when it does not answer.
         for _ in 0..2 {
-            let mut running = match link.take() {
-                Some(running) => running,
-                None => self.start()?,
+            let (mut running, anew) = match link.take() {
+                Some(running) => (running, false),
+                None => (self.start()?, true),
             };
             match running.ask(request) {
+                // The chip may have lost what the program had loaded: another program loads it again.
+                Ok(TpmAnswer::Refused(TpmRefusal::Tpm { .. } | TpmRefusal::Unreachable {})) if !anew => {}
                 Ok(TpmAnswer::Refused(refusal)) => {
                     // One that does not answer the program is not given up: the next request tries anew.
-                    if refusal != (TpmRefusal::Unreachable {}) {
+                    if !matches!(refusal, TpmRefusal::Tpm { .. } | TpmRefusal::Unreachable {}) {
                         *link = Some(running);
                     }
                     return Err(refusal);

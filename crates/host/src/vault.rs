@@ -306,7 +306,7 @@ impl<B: Bus> VaultTask<B> {
             FromVault::Deleted => return Err(Over::Deleted),
             FromVault::Rescued => self.rescued(running).await?,
             FromVault::Hardware(request) => self.hardware(running, request)?,
-            FromVault::Evidence(number, binding) => self.evidence(running, number, binding)?,
+            FromVault::Evidence(number, binding) => self.evidence(running, number, binding),
         }
         Ok(())
     }
@@ -324,19 +324,17 @@ impl<B: Bus> VaultTask<B> {
     }
 
     /// Has evidence made beside what else is to be done, for as many channels at once as a vault has reason to open.
-    fn evidence(&self, running: &Running, number: u32, binding: [u8; 32]) -> Result<(), Over> {
-        let Ok(turn) = Arc::clone(&running.evidence).try_acquire_owned() else {
-            return Ok(running.process.tell(&ToVault::Evidence(number, Vec::new()))?);
-        };
+    fn evidence(&self, running: &Running, number: u32, binding: [u8; 32]) {
+        let turns = Arc::clone(&running.evidence);
         let (sealer, program) = (Arc::clone(&self.shared.sealer), running.process.program);
         let outbox = running.process.outbox.clone();
         tokio::spawn(async move {
+            // As many wait as there are channels; that there is none is never said for want of a turn.
+            let Ok(_turn) = turns.acquire_owned().await else { return };
             let evidence = sealer.evidence(program, binding).await;
             // One that is gone, or does not read, is seen by whoever reads it.
             let _ = outbox.push(&[&ToVault::Evidence(number, evidence).encode()]);
-            drop(turn);
         });
-        Ok(())
     }
 
     /// The vault's header is sealed under the new share: that becomes its share, and the process is replaced.
@@ -364,12 +362,13 @@ impl<B: Bus> VaultTask<B> {
             let reseals = matches!(request, HardwareRequest::ResealShare { .. });
             let answer = sealer.perform(vault, program, request).await.unwrap_or_else(HardwareAnswer::Refused);
             let done = matches!(answer, HardwareAnswer::Done {});
+            // Before the answer, after which it may ask again.
+            drop(turn);
             // One that is gone, or does not read, is seen by whoever reads it.
             let _ = outbox.push(&[&ToVault::Hardware(answer).encode()]);
             if reseals && done {
                 replaced.notify_one();
             }
-            drop(turn);
         });
         Ok(())
     }

@@ -289,3 +289,30 @@ fn a_crash_at_any_write_of_a_rescue_leaves_a_vault_that_is_lost_or_back() {
         }
     }
 }
+
+#[test]
+fn a_new_key_that_a_crash_kept_from_its_end_is_brought_to_it_by_a_rescue() {
+    for writes in 0..14 {
+        for lands in [false, true] {
+            let mut home = Home::new("rotation and rescue");
+            let other = strongroom_sim::Device::new(&mut home.world.rng);
+            let add = DeviceRequest::DeviceAdd(strongroom_wire::device::DeviceAdd {
+                name: "phone".into(),
+                sign_public: other.sign_public().into(),
+                kem_public: other.kem_public(),
+                wants_share: false,
+            });
+            let Ok(DeviceAnswer::DeviceAdded(added)) = home.critical(&add) else { panic!("let in") };
+            home.world.memory.die_at(writes, lands);
+            let _ = home.act(&DeviceRequest::DeviceRevoke { device: added.device });
+            home.world.crash();
+            home.world.lose_share();
+            let by = with_phrase(&home);
+            rescue(&mut home, by).unwrap_or_else(|refusal| panic!("{writes} {lands}: {refusal:?}"));
+            home.world.share_is_new = false;
+            home.world.crash();
+            home.enter();
+            home.add(strongroom_sim::home::wallet("Coins", b"the credential goes on"));
+        }
+    }
+}

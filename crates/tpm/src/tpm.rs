@@ -111,10 +111,10 @@ impl Tpm {
         let private = Private::try_from(sealed.private.0.clone()).map_err(damaged)?;
         let public = Public::unmarshall(&sealed.public.0).map_err(damaged)?;
         let storage = self.storage;
-        let item = self
-            .context
-            .execute_with_nullauth_session(|context| context.load(storage, private, public))
-            .map_err(|error| if is(&error, Tss2ResponseCodeKind::Lockout) { refusal(error) } else { damaged(error) })?;
+        let item =
+            self.context.execute_with_nullauth_session(|context| context.load(storage, private, public)).map_err(
+                |error| if DAMAGE.iter().any(|kind| is(&error, *kind)) { damaged(error) } else { refusal(error) },
+            )?;
         let opened = self.open_loaded(item.into(), &pcrs);
         self.flush(item.into());
         let mut opened = opened?;
@@ -342,6 +342,18 @@ fn refusal(error: Error) -> TpmRefusal {
     }
 }
 
+/// What a TPM says of an object that was changed; whatever else it says is about itself.
+const DAMAGE: [Tss2ResponseCodeKind; 9] = [
+    Tss2ResponseCodeKind::Integrity,
+    Tss2ResponseCodeKind::Size,
+    Tss2ResponseCodeKind::Value,
+    Tss2ResponseCodeKind::Attributes,
+    Tss2ResponseCodeKind::Type,
+    Tss2ResponseCodeKind::Hash,
+    Tss2ResponseCodeKind::Scheme,
+    Tss2ResponseCodeKind::Insufficient,
+    Tss2ResponseCodeKind::Binding,
+];
 const SECRET_BYTES: usize = 32;
 const PCRS_AT_ONCE: usize = 8;
 const TRANSIENT_FIRST: u32 = 0x8000_0000;

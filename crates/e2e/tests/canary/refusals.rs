@@ -236,7 +236,7 @@ pub(crate) fn of_the_machine(place: &mut Place, chip: &mut Swtpm) {
     serve(place, chip);
     place.say("unlock").refused(1, "measurement_changed");
     // The phrase brings it back: from here on the vault is sealed to this start of the machine.
-    place.say("unlock --phrase --yes").passphrase(&place.path("newer-kit")).ok();
+    place.say("unlock --phrase --other-machine --yes").passphrase(&place.path("newer-kit")).ok();
     place.stop();
     place.serve(&sealed(chip).each_ref().map(String::as_str));
     let file = place.home().join("profiles/default/attestation");

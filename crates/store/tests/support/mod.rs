@@ -123,7 +123,7 @@ impl Dice {
 pub fn fill(store: &mut FileStore, count: u64, bytes: usize) {
     store.begin().unwrap();
     for number in 0..count {
-        store.put(ITEMS, &number.to_be_bytes(), &vec![number as u8; bytes]).unwrap();
+        store.put(ITEMS, &number.to_be_bytes(), &vec![number.to_be_bytes()[7]; bytes]).unwrap();
     }
     store.commit().unwrap();
 }
