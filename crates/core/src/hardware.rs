@@ -98,7 +98,6 @@ impl<S: Storage> Vault<S> {
             (None, false) => {}
             (Some(slot), false) => {
                 self.drop_unattended(device, slot, cx)?;
-                self.limit_open(cx);
             }
             (Some(_), true)
                 if self.unattended_slot().is_some_and(|slot| self.sealed_for_this_program(slot).is_some()) => {}
@@ -130,22 +129,22 @@ impl<S: Storage> Vault<S> {
         let mut event = self.event(Actor::Device(device), Action::UnattendedOff, cx);
         event.slot = Some(slot);
         self.log(event, cx)?;
-        self.sync_header()
+        self.sync_header()?;
+        self.limit_open(cx);
+        Ok(())
     }
 
     /// Asks for the secret that opens this vault with no person there, where the member wants that. To be called once, at the start.
-    /// Whether anything was asked.
-    pub fn open_unattended(&mut self, cx: &mut Context<'_>) -> bool {
+    pub fn open_unattended(&mut self, cx: &mut Context<'_>) {
         let paused = self.header.as_ref().is_none_or(|header| header.unattended_paused);
         let Some(slot) = self.unattended_slot().filter(|_| !paused && self.open.is_none() && !self.hardware_works)
         else {
-            return false;
+            return;
         };
-        let Some(sealed) = self.sealed_for_this_program(slot).cloned() else { return false };
+        let Some(sealed) = self.sealed_for_this_program(slot).cloned() else { return };
         let (slot, key) = (slot.id, SecretKey::generate(cx.rng));
         let to = Bytes::from(key.public().as_bytes().as_slice());
         self.ask_hardware(Asked::Open { slot, key }, HardwareRequest::Open { sealed: Box::new(sealed), to });
-        true
     }
 
     fn ask_hardware(&mut self, asked: Asked, request: HardwareRequest) {
@@ -170,14 +169,10 @@ impl<S: Storage> Vault<S> {
             (Some(Asked::Open { slot, key }), HardwareAnswer::Secret { secret, .. }) => {
                 if let Err(refusal) = self.unlock_unattended(slot, &key, &secret, cx) {
                     self.close();
-                    self.effects.push(Effect::Notice("unattended.refused"));
-                    self.refused_by_hardware(&refusal);
+                    self.stays_shut(&refusal);
                 }
             }
-            (Some(Asked::Open { .. }), HardwareAnswer::Refused(refusal)) => {
-                self.effects.push(Effect::Notice("unattended.refused"));
-                self.refused_by_hardware(&refusal);
-            }
+            (Some(Asked::Open { .. }), HardwareAnswer::Refused(refusal)) => self.stays_shut(&refusal),
             (Some(Asked::Reseal { slot, program }), HardwareAnswer::Sealed { sealed }) => {
                 let kept = self.in_transaction(cx, |vault, cx| vault.keep_resealed(slot, *sealed, cx));
                 match kept.and_then(|()| self.settle(cx)) {
@@ -192,7 +187,8 @@ impl<S: Storage> Vault<S> {
         }
     }
 
-    fn refused_by_hardware(&mut self, refusal: &Refusal) {
+    fn stays_shut(&mut self, refusal: &Refusal) {
+        self.effects.push(Effect::Notice("unattended.refused"));
         self.unattended_refusal = Some(refusal.code);
     }
 
@@ -307,16 +303,17 @@ impl<S: Storage> Vault<S> {
         slot.hardware.iter().find(|sealed| sealed.program == *program)
     }
 
-    /// How long the vault stays open: without an end while it would open again by itself.
+    /// The vault stays open without an end while it would open again by itself; else as long as it was to, or, where that had no
+    /// end, as long as the setting says.
     pub(crate) fn limit_open(&mut self, cx: &Context<'_>) {
         let unattended = self.unattended_slot().is_some();
         let Some(open) = &mut self.open else { return };
-        let secs = open.live.config.open_secs.unwrap_or(limits::OPEN_SECS_DEFAULT);
-        let bounded = cx.moment.ticks_ms + secs * 1_000;
-        open.open_until_ticks_ms = match unattended {
-            true => u64::MAX,
-            false => open.open_until_ticks_ms.min(bounded),
-        };
+        if unattended {
+            open.open_until_ticks_ms = u64::MAX;
+        } else if open.open_until_ticks_ms == u64::MAX {
+            let secs = open.live.config.open_secs.unwrap_or(limits::OPEN_SECS_DEFAULT);
+            open.open_until_ticks_ms = cx.moment.ticks_ms + secs * 1_000;
+        }
     }
 }
 

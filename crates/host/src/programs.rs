@@ -80,7 +80,8 @@ impl Programs {
 
     fn keep(&self, digest: Digest, bytes: &[u8]) -> io::Result<()> {
         let path = self.kept.join(digest.hex());
-        if fs::metadata(&path).is_ok_and(|found| found.len() == bytes.len() as u64) {
+        // One that was damaged since is put right.
+        if fs::read(&path).is_ok_and(|kept| kept == bytes) {
             return Ok(());
         }
         fs::DirBuilder::new().recursive(true).create(&self.kept)?;
@@ -142,5 +143,9 @@ mod tests {
         fs::remove_file(&kept).expect("removed");
         fs::write(&kept, "FIRST").expect("written");
         assert_eq!(programs.open(first).expect_err("changed").kind(), io::ErrorKind::NotFound);
+        fs::write(&installed, "first").expect("installed again");
+        let programs = Programs::new(installed, folder.path().join("programs"));
+        assert_eq!(programs.installed().expect("measured"), first);
+        assert_eq!(fs::read(&kept).expect("there"), b"first", "what was damaged is put right");
     }
 }

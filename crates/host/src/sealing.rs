@@ -35,11 +35,6 @@ impl Sealer {
         Self { folders, programs, keeper, tpm }
     }
 
-    /// The word for how shares rest here.
-    pub(crate) fn kind(&self) -> &'static str {
-        if self.tpm.is_some() { "tpm" } else { "file" }
-    }
-
     /// Finds out whether the TPM answers, and measures the program that is installed: a server that could open no vault says so at
     /// once.
     ///
@@ -49,18 +44,14 @@ impl Sealer {
         let Some(tpm) = &self.tpm else { return Ok(()) };
         let program = self.installed().await?;
         tpm.ask(TpmRequest::Count { up: false }).await.map_err(refused)?;
-        log::info("sealing", &[("kind", &self.kind()), ("program", &program)]);
+        log::info("sealing", &[("kind", &"tpm"), ("program", &program)]);
         Ok(())
     }
 
     /// Makes share and folder of a new vault, durably.
     pub(crate) async fn create(&self, vault: VaultId) -> Result<(), CreateVaultError> {
         let generated = Share::generate().map_err(|error| CreateVaultError::Io(error.kind()))?;
-        self.create_with(vault, generated).await
-    }
-
-    async fn create_with(&self, vault: VaultId, share: Share) -> Result<(), CreateVaultError> {
-        let rests = self.rest(vault, share).await.map_err(CreateVaultError::Refused)?;
+        let rests = self.rest(vault, generated).await.map_err(CreateVaultError::Refused)?;
         let folders = Arc::clone(&self.folders);
         let made = self.keeper.run(move || folders.create(vault, &rests)).await;
         made.unwrap_or(Err(CreateVaultError::Refused(Code::Bug.into())))
@@ -149,19 +140,24 @@ impl Sealer {
         let sealed = seal(tpm, vault, share, program).await?;
         // What is destroyed next can be opened again.
         let share = open(tpm, vault, sealed.clone()).await?;
+        self.replace(vault, sealed).await?;
+        log::info("share_sealed", &[("vault", &vault)]);
+        Ok(Opened { share, program: Some(program), is_new: false })
+    }
+
+    /// Puts what was sealed in the place of the share that is there.
+    async fn replace(&self, vault: VaultId, sealed: Box<TpmSealed>) -> Result<(), Refusal> {
         let folders = Arc::clone(&self.folders);
         let stored = self.keeper.run(move || folders.replace_share(vault, &Resting::Sealed(sealed))).await;
         stored.map_err(|_| Code::Bug)?.map_err(|error| {
             log::warn("share_not_sealed", &[("vault", &vault), ("kind", &error.kind())]);
             Code::HostFailed
         })?;
-        log::info("share_sealed", &[("vault", &vault)]);
-        Ok(Opened { share, program: Some(program), is_new: false })
+        Ok(())
     }
 
     /// Seals a vault's share to another program, for good: the member has agreed. The share stays in the TPM's program.
-    async fn reseal(&self, vault: VaultId, program: Digest) -> Result<(), Refusal> {
-        let Some(tpm) = &self.tpm else { return Ok(()) };
+    async fn reseal(&self, tpm: &Tpm, vault: VaultId, program: Digest) -> Result<(), Refusal> {
         let folders = Arc::clone(&self.folders);
         let found = self.keeper.run(move || folders.share(vault)).await.map_err(|_| Code::Bug)?;
         let Some(Resting::Sealed(sealed)) = found else { return Err(Code::ShareMissing.into()) };
@@ -170,12 +166,7 @@ impl Sealer {
             .await
             .map_err(refused)?;
         let TpmAnswer::Sealed(sealed) = asked else { return Err(Code::Bug.into()) };
-        let folders = Arc::clone(&self.folders);
-        let stored = self.keeper.run(move || folders.replace_share(vault, &Resting::Sealed(sealed))).await;
-        stored.map_err(|_| Code::Bug)?.map_err(|error| {
-            log::warn("share_not_sealed", &[("vault", &vault), ("kind", &error.kind())]);
-            Code::HostFailed
-        })?;
+        self.replace(vault, sealed).await?;
         log::info("share_resealed", &[("vault", &vault)]);
         Ok(())
     }
@@ -213,7 +204,7 @@ impl Sealer {
                 if program != installed.bytes() {
                     return Err(Code::Conflict.into());
                 }
-                self.reseal(vault, installed).await?;
+                self.reseal(tpm, vault, installed).await?;
                 return Ok(HardwareAnswer::Done {});
             }
             HardwareRequest::Generate { to } => {

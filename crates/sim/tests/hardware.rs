@@ -135,6 +135,9 @@ fn a_vault_opens_by_itself_where_its_member_wants_that_and_the_hardware_says_so(
     start(&mut home, &runs, &runs);
     home.enter();
     unattended_set(&mut home, &runs, false).expect("off");
+    home.world.pass_secs(13 * 3_600);
+    assert_eq!(state(&mut home), VaultState::Locked, "it has an end again");
+    home.enter();
     home.world.crash();
     start(&mut home, &runs, &runs);
     assert_eq!(state(&mut home), VaultState::Locked);

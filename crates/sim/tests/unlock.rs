@@ -347,3 +347,16 @@ fn an_attempt_is_counted_before_it_is_made_and_an_act_writes_one_header() {
     home.enter();
     home.add(login("three", b"3"));
 }
+
+#[test]
+fn a_vault_stays_open_for_as_long_as_its_member_asked() {
+    let mut home = Home::new("for thirty days");
+    home.lock();
+    let mut unlock = home.passphrase.unlock(home.device.seen.clone(), home.world.moment().wall);
+    unlock.open_secs = Some(30 * 86_400);
+    home.session(&DeviceRequest::Unlock(unlock)).expect("unlocked");
+    home.world.pass_secs(29 * 86_400);
+    assert_ne!(state(&mut home), VaultState::Locked);
+    home.world.pass_secs(2 * 86_400);
+    assert_eq!(state(&mut home), VaultState::Locked);
+}

@@ -13,6 +13,9 @@ use strongroom_crypto::sign::{PublicKey, SigningKey};
 use strongroom_wire::{DeviceId, GuestId, VaultId, limits};
 use zeroize::Zeroizing;
 
+// The wire brings no evidence that a hello does not take.
+const _: () = assert!(limits::EVIDENCE_BYTES_MAX <= strongroom_crypto::channel::EVIDENCE_BYTES_MAX);
+
 /// All channels of this process.
 pub(crate) struct Channels {
     vault: VaultId,
